@@ -1,0 +1,12 @@
+"""Bazel's native C++ rules under the name that rules_cc gives them.
+
+Debian's own bazel-rules-cc does not load in Debian's Bazel 4.2.3.
+"""
+
+cc_binary = native.cc_binary
+cc_import = native.cc_import
+cc_library = native.cc_library
+cc_proto_library = native.cc_proto_library
+cc_test = native.cc_test
+cc_toolchain = native.cc_toolchain
+cc_toolchain_suite = native.cc_toolchain_suite
