@@ -16,7 +16,13 @@ usage_error() {
   exit 2
 }
 
-on_terminal() { [[ -t 1 && ${TERM:-dumb} != dumb ]]; }
+# Found out once: inside $(...) standard output is a pipe.
+if [[ -t 1 && ${TERM:-dumb} != dumb ]]; then
+  stdout_is_terminal=true
+else
+  stdout_is_terminal=false
+fi
+on_terminal() { $stdout_is_terminal; }
 
 # Wraps text in the dim attribute where colour is wanted.
 dim() {
