@@ -1,0 +1,48 @@
+// What one step of the engine computes: rows of several sequences at once.
+#ifndef MILLRACE_BACKENDS_BATCH_H_
+#define MILLRACE_BACKENDS_BATCH_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "cache/kv_view.h"
+
+namespace millrace::backends {
+
+// Consecutive new tokens of one sequence: one while decoding, more in prefill.
+struct Chunk {
+  // Ids below the vocabulary size; at least one. Borrowed.
+  absl::Span<const int32_t> token_ids;
+  // Text position of token_ids[0].
+  int64_t first_position = 0;
+  // What the rows read, as CacheManager::Reserve gave it: the slots of the new
+  // tokens themselves are in its runs. Borrowed.
+  const cache::KvView* view = nullptr;
+  // Logits are wanted of so many rows, counted from the last; 0 .. the number
+  // of tokens.
+  int num_logits = 0;
+
+  int rows() const { return static_cast<int>(token_ids.size()); }
+};
+
+// The chunks of one step. A sequence has at most one chunk in a batch. What a
+// row computes does not depend on the other chunks.
+struct Batch {
+  std::vector<Chunk> chunks;
+
+  int rows() const {
+    int n = 0;
+    for (const Chunk& chunk : chunks) n += chunk.rows();
+    return n;
+  }
+  int logits_rows() const {
+    int n = 0;
+    for (const Chunk& chunk : chunks) n += chunk.num_logits;
+    return n;
+  }
+};
+
+}  // namespace millrace::backends
+
+#endif  // MILLRACE_BACKENDS_BATCH_H_

@@ -1,0 +1,21 @@
+// The transformer decoder, written once for all backends.
+//
+// Llama's shape: RMS norm, grouped-query attention with rotary positions, gated
+// feed-forward, residual stream. Everything that depends on a machine is in
+// Ops; everything that depends on the order of operations is here.
+#ifndef MILLRACE_BACKENDS_DECODER_DECODER_H_
+#define MILLRACE_BACKENDS_DECODER_DECODER_H_
+
+#include <memory>
+
+#include "backends/model.h"
+#include "backends/ops.h"
+
+namespace millrace::backends {
+
+// Makes a model of a backend's operations.
+std::unique_ptr<Model> NewDecoder(std::unique_ptr<Ops> ops);
+
+}  // namespace millrace::backends
+
+#endif  // MILLRACE_BACKENDS_DECODER_DECODER_H_

@@ -1,0 +1,37 @@
+// A loaded model: batches of tokens in, logits out.
+#ifndef MILLRACE_BACKENDS_MODEL_H_
+#define MILLRACE_BACKENDS_MODEL_H_
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "backends/batch.h"
+#include "backends/model_file/model_config.h"
+#include "cache/kv_storage.h"
+
+namespace millrace::backends {
+
+// Not thread-safe: owned by the engine thread, which is also the first of the
+// model's compute threads.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  virtual const ModelConfig& config() const = 0;
+
+  // The most rows of one batch.
+  virtual int max_rows() const = 0;
+
+  // Computes the batch: writes keys and values of its tokens into `kv`, at the
+  // slots of the chunks' views, and the wanted logits into `logits`,
+  // [batch.logits_rows()][vocabulary_size], in the order of chunks and rows.
+  // INTERNAL on a device error; the contents of the new slots are then unknown
+  // and nothing else is touched.
+  // REQUIRES: 1 <= batch.rows() <= max_rows(); `kv` is of the same backend, of
+  // this model's shape.
+  virtual absl::Status Forward(const Batch& batch, cache::KvStorage& kv,
+                               absl::Span<float> logits) = 0;
+};
+
+}  // namespace millrace::backends
+
+#endif  // MILLRACE_BACKENDS_MODEL_H_

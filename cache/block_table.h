@@ -1,0 +1,69 @@
+// BlockTable says in which block a text position of one sequence lies.
+//
+// Logical block k holds the text positions [16 k, 16 k + 16). A sequence keeps
+// a stretch of logical blocks from 0, which never leaves (its prefix), and one
+// that slides (its tail). Each is contiguous here, as KvRun borrows it, and
+// neither grows with the length of the text.
+//
+// Not thread-safe.
+#ifndef MILLRACE_CACHE_BLOCK_TABLE_H_
+#define MILLRACE_CACHE_BLOCK_TABLE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "cache/block_allocator.h"
+#include "cache/text_range.h"
+
+namespace millrace::cache {
+
+class BlockTable {
+ public:
+  // The first ceil(prefix_tokens / 16) logical blocks are the prefix.
+  // `allocator` is borrowed and outlives the table.
+  BlockTable(BlockAllocator* allocator, int64_t prefix_tokens);
+  ~BlockTable();
+  BlockTable(const BlockTable&) = delete;
+  BlockTable& operator=(const BlockTable&) = delete;
+
+  // Takes blocks until every position below `end` that is not evicted has one.
+  void ExtendTo(int64_t end);
+
+  // Gives back the tail blocks in which every position is below `begin`.
+  void DropBefore(int64_t begin);
+
+  // Gives back the blocks in which every position is `end` or beyond.
+  void DropFrom(int64_t end);
+
+  // Gives back all blocks; the next token is at position 0 again.
+  void Clear();
+
+  // The blocks of a resident, non-empty range, and the slot of range.begin in
+  // the first of them. The range lies in the prefix or in the tail as a whole.
+  // Valid until the next call that is not const.
+  absl::Span<const int32_t> Blocks(const TextRange& range) const;
+
+  int64_t num_blocks() const {
+    return static_cast<int64_t>(prefix_.size() + tail_.size() - tail_start_);
+  }
+
+ private:
+  int64_t tail_blocks() const {
+    return static_cast<int64_t>(tail_.size() - tail_start_);
+  }
+  void CompactTail();
+
+  BlockAllocator* const allocator_;
+  const int64_t prefix_blocks_;
+  std::vector<int32_t> prefix_;
+  // The tail is tail_[tail_start_ ..]; what is before has been given back and
+  // is closed up once it is longer than the rest.
+  std::vector<int32_t> tail_;
+  size_t tail_start_ = 0;
+  int64_t tail_first_;  // logical number of tail_[tail_start_]
+};
+
+}  // namespace millrace::cache
+
+#endif  // MILLRACE_CACHE_BLOCK_TABLE_H_

@@ -1,0 +1,237 @@
+#include "cache/cache_manager.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstdlib>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cache/sequence_view.h"
+
+namespace millrace::cache {
+namespace {
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+// The resident tokens of a sequence are two ranges, either of which may be
+// empty: the protected prefix, and the tail [tail_begin, length).
+struct CacheManager::Sequence {
+  Sequence(SequenceOptions o, BlockAllocator* allocator)
+      : options(std::move(o)),
+        prefix(options.policy->traits().protected_prefix),
+        tail_begin(prefix),
+        table(allocator, prefix) {}
+
+  std::vector<TextRange> Resident() const {
+    std::vector<TextRange> ranges;
+    const TextRange head{0, std::min(prefix, length)};
+    const TextRange tail{tail_begin, length};
+    if (!head.empty()) ranges.push_back(head);
+    if (tail.empty()) return ranges;
+    if (!ranges.empty() && head.end == tail.begin) {
+      ranges.back().end = tail.end;
+    } else {
+      ranges.push_back(tail);
+    }
+    return ranges;
+  }
+
+  int64_t ResidentTokens() const {
+    return std::min(prefix, length) + std::max<int64_t>(0, length - tail_begin);
+  }
+
+  // The run of `rule` for a text that ends before `end`.
+  KvRun Run(const RunRule& rule, int64_t end) const {
+    KvRun run;
+    run.rule = rule;
+    run.first_position =
+        rule.begin < prefix ? rule.begin : std::max(rule.begin, tail_begin);
+    run.length = std::min(rule.end, end) - run.first_position;
+    if (run.length <= 0) return run;
+    run.first_slot = static_cast<int>(run.first_position % kBlockTokens);
+    run.blocks = table.Blocks({run.first_position, run.end_position()});
+    return run;
+  }
+
+  KvView ViewUpTo(int64_t end) const {
+    KvView view;
+    for (const RunRule& rule : options.policy->Rules(length)) {
+      KvRun run = Run(rule, end);
+      if (run.length > 0) view.runs.push_back(run);
+    }
+    return view;
+  }
+
+  const SequenceOptions options;
+  const int64_t prefix;  // protected tokens, F
+  int64_t length = 0;    // tokens committed
+  int64_t pending = 0;   // tokens of the last Reserve
+  int64_t tail_begin;    // first resident position at or beyond the prefix
+  int64_t peak_resident = 0;
+  int64_t reserved_blocks = 0;
+  BlockTable table;
+};
+
+int64_t MaxBlocks(const SequenceOptions& options) {
+  const int64_t tokens = options.policy->MaxResidentTokens(
+      options.max_chunk_tokens + options.rollback_tokens);
+  const int64_t prefix = options.policy->traits().protected_prefix;
+  // The tail may begin and end inside a block: one more than its tokens fill.
+  return CeilDiv(prefix, kBlockTokens) +
+         CeilDiv(tokens - prefix - 1, kBlockTokens) + 1;
+}
+
+CacheManager::CacheManager(const KvSpec& spec, int32_t num_blocks)
+    : spec_(spec), allocator_(num_blocks) {}
+
+CacheManager::~CacheManager() = default;
+
+absl::StatusOr<SequenceId> CacheManager::Open(const SequenceOptions& options) {
+  const int64_t wanted = MaxBlocks(options);
+  const int64_t free = allocator_.num_blocks() - reserved_blocks_;
+  if (wanted > free) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "open a sequence: policy '", options.policy->Name(), "' needs ",
+        wanted * spec_.BytesPerBlock(), " bytes of K/V memory, ",
+        free * spec_.BytesPerBlock(), " of ",
+        allocator_.num_blocks() * spec_.BytesPerBlock(), " are free"));
+  }
+  auto sequence = std::make_unique<Sequence>(options, &allocator_);
+  sequence->reserved_blocks = wanted;
+  reserved_blocks_ += wanted;
+  const SequenceId id = next_id_++;
+  sequences_.emplace(id, std::move(sequence));
+  return id;
+}
+
+absl::StatusOr<KvView> CacheManager::Reserve(SequenceId id, int64_t num_new) {
+  Sequence& sequence = Get(id);
+  assert(num_new >= 1 && num_new <= sequence.options.max_chunk_tokens);
+  const absl::Status evicted = Evict(sequence, num_new);
+  if (!evicted.ok()) return evicted;
+  const int64_t end = sequence.length + num_new;
+  sequence.table.ExtendTo(end);
+  sequence.pending = num_new;
+  sequence.peak_resident =
+      std::max(sequence.peak_resident, sequence.ResidentTokens() + num_new);
+  return sequence.ViewUpTo(end);
+}
+
+absl::Status CacheManager::Evict(Sequence& sequence, int64_t num_new) {
+  const std::vector<TextRange> resident = sequence.Resident();
+  const SequenceView view{
+      .length = sequence.length,
+      .first_row = std::max<int64_t>(
+          0, sequence.length - sequence.options.rollback_tokens),
+      .resident = resident};
+  const absl::StatusOr<EvictionPlan> plan =
+      sequence.options.policy->Plan(view, num_new);
+  if (!plan.ok()) return plan.status();
+  for (const TextRange& range : plan->evict) {
+    // What leaves is always the oldest of the tail.
+    if (range.begin != sequence.tail_begin) std::abort();
+    evicted_tokens_ += range.size();
+    sequence.tail_begin = range.end;
+  }
+  sequence.table.DropBefore(sequence.tail_begin);
+  return absl::OkStatus();
+}
+
+void CacheManager::Commit(SequenceId id) {
+  Sequence& sequence = Get(id);
+  sequence.length += std::exchange(sequence.pending, 0);
+}
+
+absl::Status CacheManager::Truncate(SequenceId id, int64_t length) {
+  Sequence& sequence = Get(id);
+  if (length < EarliestCut(id) || length > sequence.length) {
+    return absl::OutOfRangeError(absl::StrCat(
+        "cut a sequence of ", sequence.length, " tokens to ", length,
+        ": what was visible there is gone; from ", EarliestCut(id), " to ",
+        sequence.length, " works"));
+  }
+  sequence.length = length;
+  sequence.pending = 0;
+  sequence.table.DropFrom(length);
+  return absl::OkStatus();
+}
+
+int64_t CacheManager::EarliestCut(SequenceId id) const {
+  const Sequence& sequence = Get(id);
+  if (sequence.tail_begin == sequence.prefix) return 0;
+  // Visibility is monotone: search for the first row that sees no further back
+  // than what is resident.
+  const auto reaches = [&](int64_t length) {
+    const int64_t row = length - 1;
+    for (const RunRule& rule : sequence.options.policy->Rules(row)) {
+      const int64_t first = rule.FirstVisible(row);
+      if (first >= sequence.prefix && first < sequence.tail_begin &&
+          first < std::min(rule.end, length)) {
+        return true;
+      }
+    }
+    return false;
+  };
+  int64_t low = sequence.tail_begin, high = sequence.length;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (reaches(middle)) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+void CacheManager::Clear(SequenceId id) {
+  Sequence& sequence = Get(id);
+  sequence.table.Clear();
+  sequence.length = 0;
+  sequence.pending = 0;
+  sequence.tail_begin = sequence.prefix;
+}
+
+void CacheManager::Close(SequenceId id) {
+  reserved_blocks_ -= Get(id).reserved_blocks;
+  sequences_.erase(id);
+}
+
+int64_t CacheManager::Length(SequenceId id) const { return Get(id).length; }
+
+int64_t CacheManager::ResidentTokens(SequenceId id) const {
+  return Get(id).ResidentTokens();
+}
+
+int64_t CacheManager::PeakResidentTokens(SequenceId id) const {
+  return Get(id).peak_resident;
+}
+
+std::vector<TextRange> CacheManager::Resident(SequenceId id) const {
+  return Get(id).Resident();
+}
+
+KvView CacheManager::View(SequenceId id) const {
+  const Sequence& sequence = Get(id);
+  return sequence.ViewUpTo(sequence.length);
+}
+
+CacheManager::Stats CacheManager::stats() const {
+  return {.num_blocks = allocator_.num_blocks(),
+          .reserved_blocks = reserved_blocks_,
+          .used_blocks = allocator_.num_blocks() - allocator_.free_blocks(),
+          .sequences = static_cast<int64_t>(sequences_.size()),
+          .evicted_tokens = evicted_tokens_};
+}
+
+CacheManager::Sequence& CacheManager::Get(SequenceId id) {
+  return *sequences_.at(id);
+}
+
+const CacheManager::Sequence& CacheManager::Get(SequenceId id) const {
+  return *sequences_.at(id);
+}
+
+}  // namespace millrace::cache

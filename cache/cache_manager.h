@@ -1,0 +1,121 @@
+// CacheManager carries out what policies decide: it owns the block numbers of
+// one KvStorage and the block table of every sequence.
+//
+//   CacheManager manager(spec, num_blocks);
+//   auto id = manager.Open({.policy = policy, .max_chunk_tokens = 64});
+//   auto view = manager.Reserve(*id, 3);  // evicts, finds slots for 3 tokens
+//   ... the backend writes their K/V through the view ...
+//   manager.Commit(*id);                  // now they are part of the sequence
+//   manager.Truncate(*id, 1);             // an exact rollback, or an error
+//   manager.Close(*id);                   // all blocks back to the pool
+//
+// Admission is exact: Open reserves the most blocks that the sequence can ever
+// hold, so Reserve never fails for want of memory.
+//
+// A token is held `rollback_tokens` longer than some row to come sees it: a
+// sequence can be cut back that far, exactly, whatever was evicted.
+//
+// Not thread-safe: owned by the engine thread.
+#ifndef MILLRACE_CACHE_CACHE_MANAGER_H_
+#define MILLRACE_CACHE_CACHE_MANAGER_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cache/block_allocator.h"
+#include "cache/block_table.h"
+#include "cache/cache_policy.h"
+#include "cache/kv_spec.h"
+#include "cache/kv_view.h"
+#include "cache/text_range.h"
+
+namespace millrace::cache {
+
+using SequenceId = int64_t;
+
+struct SequenceOptions {
+  std::shared_ptr<const CachePolicy> policy;  // not null
+  // The most tokens that one Reserve asks for; at least 1.
+  int64_t max_chunk_tokens = 64;
+  // Tokens that can be cut off again after they have pushed others out; 0 or
+  // more. Each costs the memory of a token.
+  int64_t rollback_tokens = 0;
+};
+
+// The blocks that a sequence with these options may hold at most.
+int64_t MaxBlocks(const SequenceOptions& options);
+
+class CacheManager {
+ public:
+  struct Stats {
+    int64_t num_blocks = 0;       // of the storage
+    int64_t reserved_blocks = 0;  // promised to open sequences
+    int64_t used_blocks = 0;      // in some block table now
+    int64_t sequences = 0;
+    int64_t evicted_tokens = 0;   // since the start, all sequences
+  };
+
+  CacheManager(const KvSpec& spec, int32_t num_blocks);
+  ~CacheManager();
+  CacheManager(const CacheManager&) = delete;
+  CacheManager& operator=(const CacheManager&) = delete;
+
+  // Opens an empty sequence and reserves its memory. RESOURCE_EXHAUSTED, with
+  // the bytes asked for and free, if the promise cannot be made.
+  absl::StatusOr<SequenceId> Open(const SequenceOptions& options);
+
+  // Makes room for `num_new` tokens after the sequence's last and returns what
+  // their rows read; the view's last run holds the slots to write. Evicts first
+  // as the policy says. FAILED_PRECONDITION from the policy changes nothing.
+  // A second Reserve without Commit replaces the first.
+  // REQUIRES: 1 <= num_new <= max_chunk_tokens of the sequence.
+  absl::StatusOr<KvView> Reserve(SequenceId id, int64_t num_new);
+
+  // The tokens of the last Reserve are now part of the sequence.
+  void Commit(SequenceId id);
+
+  // Cuts the sequence back to `length` tokens. Exact: everything that the last
+  // row kept and the next row see is still resident. Else OUT_OF_RANGE and no
+  // change; `EarliestCut` names the shortest length that works.
+  absl::Status Truncate(SequenceId id, int64_t length);
+  int64_t EarliestCut(SequenceId id) const;
+
+  // Forgets all tokens and starts again at text position 0; the reservation
+  // stays.
+  void Clear(SequenceId id);
+
+  // Returns all blocks and the reservation.
+  void Close(SequenceId id);
+
+  int64_t Length(SequenceId id) const;           // tokens committed
+  int64_t ResidentTokens(SequenceId id) const;   // physically held
+  int64_t PeakResidentTokens(SequenceId id) const;
+  std::vector<TextRange> Resident(SequenceId id) const;
+  // The view of rows at Length() - 1 and before, for reading alone.
+  KvView View(SequenceId id) const;
+
+  const KvSpec& spec() const { return spec_; }
+  Stats stats() const;
+
+ private:
+  struct Sequence;
+
+  Sequence& Get(SequenceId id);
+  const Sequence& Get(SequenceId id) const;
+  absl::Status Evict(Sequence& sequence, int64_t num_new);
+
+  const KvSpec spec_;
+  BlockAllocator allocator_;
+  int64_t reserved_blocks_ = 0;
+  int64_t evicted_tokens_ = 0;
+  SequenceId next_id_ = 1;
+  absl::flat_hash_map<SequenceId, std::unique_ptr<Sequence>> sequences_;
+};
+
+}  // namespace millrace::cache
+
+#endif  // MILLRACE_CACHE_CACHE_MANAGER_H_

@@ -1,0 +1,57 @@
+// VisibilityLedger keeps the account of what a text has lost from view.
+//
+// Everything follows from the number of tokens so far: after n tokens, evicted
+// is what row n - 1 does not see, whatever the chunks were. The union of the
+// ranges announced as evicted, less those announced as restored, is exactly the
+// set of evicted positions below n.
+//
+//   VisibilityLedger ledger(policy);
+//   ledger.Advance(74);   // sinks F = 12, R = 60: {evicted [12,13)}
+//   ledger.Advance(105);  // {evicted [13,44)}
+//   ledger.Advance(100);  // a cut: {restored [39,44)}
+//
+// For chunk-invariant policies. Not thread-safe.
+#ifndef MILLRACE_CACHE_VISIBILITY_LEDGER_H_
+#define MILLRACE_CACHE_VISIBILITY_LEDGER_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "cache/cache_policy.h"
+#include "cache/text_range.h"
+
+namespace millrace::cache {
+
+struct VisibilityChange {
+  std::vector<TextRange> evicted;   // no longer visible; ascending, merged
+  std::vector<TextRange> restored;  // visible again after a cut
+  bool empty() const { return evicted.empty() && restored.empty(); }
+};
+
+class VisibilityLedger {
+ public:
+  explicit VisibilityLedger(std::shared_ptr<const CachePolicy> policy);
+
+  // Moves to a text of `num_tokens` tokens, more or fewer than before, and
+  // returns what changed since the last call. Positions at and beyond
+  // num_tokens are in neither list.
+  VisibilityChange Advance(int64_t num_tokens);
+
+  // The text starts anew at 0.
+  void Reset();
+
+  // Tokens of a text of `num_tokens` that its last row sees, and the others.
+  int64_t VisibleTokens(int64_t num_tokens) const;
+  int64_t EvictedTokens(int64_t num_tokens) const;
+
+ private:
+  std::vector<TextRange> EvictedRanges(int64_t num_tokens) const;
+
+  std::shared_ptr<const CachePolicy> policy_;
+  std::vector<TextRange> announced_;
+};
+
+}  // namespace millrace::cache
+
+#endif  // MILLRACE_CACHE_VISIBILITY_LEDGER_H_
