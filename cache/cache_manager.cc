@@ -147,10 +147,10 @@ void CacheManager::Commit(SequenceId id) {
 absl::Status CacheManager::Truncate(SequenceId id, int64_t length) {
   Sequence& sequence = Get(id);
   if (length < EarliestCut(id) || length > sequence.length) {
-    return absl::OutOfRangeError(absl::StrCat(
-        "cut a sequence of ", sequence.length, " tokens to ", length,
-        ": what was visible there is gone; from ", EarliestCut(id), " to ",
-        sequence.length, " works"));
+    return absl::OutOfRangeError(
+        absl::StrCat("cut a sequence of ", sequence.length, " tokens to ",
+                     length, ": what was visible there is gone; from ",
+                     EarliestCut(id), " to ", sequence.length, " works"));
   }
   sequence.length = length;
   sequence.pending = 0;

@@ -56,7 +56,7 @@ class CacheManager {
     int64_t reserved_blocks = 0;  // promised to open sequences
     int64_t used_blocks = 0;      // in some block table now
     int64_t sequences = 0;
-    int64_t evicted_tokens = 0;   // since the start, all sequences
+    int64_t evicted_tokens = 0;  // since the start, all sequences
   };
 
   CacheManager(const KvSpec& spec, int32_t num_blocks);
@@ -91,8 +91,8 @@ class CacheManager {
   // Returns all blocks and the reservation.
   void Close(SequenceId id);
 
-  int64_t Length(SequenceId id) const;           // tokens committed
-  int64_t ResidentTokens(SequenceId id) const;   // physically held
+  int64_t Length(SequenceId id) const;          // tokens committed
+  int64_t ResidentTokens(SequenceId id) const;  // physically held
   int64_t PeakResidentTokens(SequenceId id) const;
   std::vector<TextRange> Resident(SequenceId id) const;
   // The view of rows at Length() - 1 and before, for reading alone.

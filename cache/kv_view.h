@@ -27,9 +27,9 @@ inline constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 // and [4, kUnlimited) with window 1020. At t = 5000 the sinks are at distances
 // 1024 to 1021 and the window at 1020 to 0: positions within the cache.
 struct RunRule {
-  int64_t begin = 0;         // first text position that belongs to the run
-  int64_t end = kUnlimited;  // one past the last
-  int64_t window = kUnlimited;     // rows see back so far; unlimited: to begin
+  int64_t begin = 0;            // first text position that belongs to the run
+  int64_t end = kUnlimited;     // one past the last
+  int64_t window = kUnlimited;  // rows see back so far; unlimited: to begin
   int64_t query_cap = kUnlimited;  // the query position saturates here
   int64_t shift = 0;               // and is this much lower before it does
 
@@ -54,7 +54,7 @@ struct KvRun {
   RunRule rule;
   int64_t first_position = 0;
   int64_t length = 0;
-  int first_slot = 0;                 // 0 .. kBlockTokens - 1
+  int first_slot = 0;                // 0 .. kBlockTokens - 1
   absl::Span<const int32_t> blocks;  // numbers of blocks in the KvStorage
 
   int64_t end_position() const { return first_position + length; }

@@ -8,9 +8,8 @@ namespace millrace::cache {
 namespace {
 
 // Four sinks and a window of 1020, as StreamingLLM writes "4+1020".
-const std::vector<RunRule> kSinks = {
-    {.begin = 0, .end = 4, .query_cap = 1024},
-    {.begin = 4, .window = 1020}};
+const std::vector<RunRule> kSinks = {{.begin = 0, .end = 4, .query_cap = 1024},
+                                     {.begin = 4, .window = 1020}};
 
 TEST(RunRuleTest, TheQueryPositionForSinksSaturates) {
   EXPECT_EQ(kSinks[0].QueryPosition(1024), 1024);
