@@ -21,13 +21,6 @@ std::vector<TextRange> Subtract(const std::vector<TextRange>& a,
   return rest;
 }
 
-// Drops what is at `end` or beyond.
-std::vector<TextRange> ClipAt(std::vector<TextRange> ranges, int64_t end) {
-  for (TextRange& range : ranges) range.end = std::min(range.end, end);
-  std::erase_if(ranges, [](const TextRange& range) { return range.empty(); });
-  return ranges;
-}
-
 int64_t Total(const std::vector<TextRange>& ranges) {
   int64_t total = 0;
   for (const TextRange& range : ranges) total += range.size();
@@ -41,9 +34,8 @@ VisibilityLedger::VisibilityLedger(std::shared_ptr<const CachePolicy> policy)
 
 VisibilityChange VisibilityLedger::Advance(int64_t num_tokens) {
   std::vector<TextRange> evicted = EvictedRanges(num_tokens);
-  VisibilityChange change{
-      .evicted = Subtract(evicted, announced_),
-      .restored = ClipAt(Subtract(announced_, evicted), num_tokens)};
+  VisibilityChange change{.evicted = Subtract(evicted, announced_),
+                          .restored = Subtract(announced_, evicted)};
   announced_ = std::move(evicted);
   return change;
 }

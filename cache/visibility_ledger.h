@@ -24,8 +24,10 @@
 namespace millrace::cache {
 
 struct VisibilityChange {
-  std::vector<TextRange> evicted;   // no longer visible; ascending, merged
-  std::vector<TextRange> restored;  // visible again after a cut
+  std::vector<TextRange> evicted;  // no longer visible; ascending, merged
+  // No longer evicted after a cut: visible again, or cut off altogether, so
+  // that the next token at such a position starts with a clean account.
+  std::vector<TextRange> restored;
   bool empty() const { return evicted.empty() && restored.empty(); }
 };
 
@@ -34,8 +36,7 @@ class VisibilityLedger {
   explicit VisibilityLedger(std::shared_ptr<const CachePolicy> policy);
 
   // Moves to a text of `num_tokens` tokens, more or fewer than before, and
-  // returns what changed since the last call. Positions at and beyond
-  // num_tokens are in neither list.
+  // returns what changed since the last call.
   VisibilityChange Advance(int64_t num_tokens);
 
   // The text starts anew at 0.
