@@ -1,0 +1,78 @@
+// Every cache policy by name: from the text form to an object. The visible
+// list is in registry.cc; adding one: README.md in this folder.
+//
+//   auto config = ParsePolicy("sinks:sink_tokens=4,window_tokens=1020");
+//   auto made = MakePolicy(*config, {.trained_context = 8192, ...});
+//   made->policy, made->policy->ToString()
+//
+// A PolicyConfig names options as its proto message names its fields, so that
+// messages and text forms convert without knowing any policy.
+#ifndef MILLRACE_CACHE_POLICIES_REGISTRY_H_
+#define MILLRACE_CACHE_POLICIES_REGISTRY_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "cache/cache_policy.h"
+
+namespace millrace::cache {
+
+// A policy as it was asked for; options that are absent take their defaults.
+struct PolicyConfig {
+  std::string name = "sinks";
+  // Option and value as in the text form; names are distinct.
+  std::vector<std::pair<std::string, std::string>> options;
+
+  friend bool operator==(const PolicyConfig&, const PolicyConfig&) = default;
+};
+
+// What defaults and limits depend on.
+struct PolicyContext {
+  int64_t trained_context = 0;  // of the model
+  int64_t pinned_tokens = 0;    // of the system block; 0: none
+  // The most tokens that the sequence may hold (a memory limit), and those it
+  // holds beyond what is visible: one chunk and the rollback hold.
+  int64_t max_resident_tokens = 0;
+  int64_t extra_tokens = 0;
+};
+
+// What happens to a turn when a policy that may not evict is full.
+enum class OnFull { kStop, kError };
+
+struct MadePolicy {
+  std::shared_ptr<const CachePolicy> policy;
+  OnFull on_full = OnFull::kStop;
+  std::string text;  // canonical: every option with its value
+  int64_t sink_tokens = 0, window_tokens = 0;  // 0 where there is none
+};
+
+// For `GetServerInfo` and --help.
+struct PolicyOptionInfo {
+  std::string name, type;  // "uint", "bool", or "stop|error"
+  std::string default_value, range, summary;
+};
+struct PolicyInfo {
+  std::string name, summary;
+  std::vector<PolicyOptionInfo> options;
+};
+
+// "name" or "name:option=value,...". INVALID_ARGUMENT names the part that is
+// wrong and what there is instead. Values are not yet checked.
+absl::StatusOr<PolicyConfig> ParsePolicy(absl::string_view text);
+
+// INVALID_ARGUMENT with the numbers; the payload "millrace/reason" is
+// INVALID_CACHE_POLICY, "millrace/field" the option.
+absl::StatusOr<MadePolicy> MakePolicy(const PolicyConfig& config,
+                                      const PolicyContext& context);
+
+const std::vector<PolicyInfo>& AllPolicies();
+
+}  // namespace millrace::cache
+
+#endif  // MILLRACE_CACHE_POLICIES_REGISTRY_H_

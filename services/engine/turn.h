@@ -1,0 +1,71 @@
+// One turn of generation: from logits to tokens, text, and a reason to stop.
+//
+//   Turn turn(options, {.seed_stream = 3, .tokenizer = &tokenizer, ...});
+//   TurnStep step = turn.Next(logits, now);
+//   // step.token_id is written; step.text may lag it (incomplete character,
+//   // possible stop string); step.finished tells why the turn ends, if it does
+//
+// Pure: no thread, no clock, no cache. Random numbers are counter-based, keyed
+// by (seed, turn, token index): the same seed gives the same tokens whatever
+// else runs. Not thread-safe.
+#ifndef MILLRACE_SERVICES_ENGINE_TURN_H_
+#define MILLRACE_SERVICES_ENGINE_TURN_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "services/engine/generation_options.h"
+#include "services/text/tokenizer.h"
+
+namespace millrace::engine {
+
+// The last tokens of a text, for penalties and the repetition guard; belongs to
+// the session, since the window may reach back beyond the turn.
+class RecentTokens;
+
+struct TurnStep {
+  int32_t token_id = -1;
+  std::string text;  // valid UTF-8 that can be shown now; often lags
+  std::optional<TokenLogprobs> logprobs;
+  std::optional<FinishReason> finished;
+  std::optional<StopMatch> stop_match;  // with kStop
+};
+
+class Turn {
+ public:
+  struct Context {
+    uint64_t turn = 1;  // keys the random numbers
+    const text::Tokenizer* tokenizer = nullptr;
+    RecentTokens* recent = nullptr;  // borrowed
+    absl::Time started;
+  };
+
+  Turn(const GenerationOptions& options, const Context& context);
+  ~Turn();
+
+  // Picks the next token from raw logits [vocabulary_size]. NaN or infinite
+  // logits finish with kError and token_id -1.
+  // REQUIRES: not finished.
+  TurnStep Next(absl::Span<const float> logits, absl::Time now);
+
+  // Input was placed in the midst of the turn: held-back text is returned to be
+  // shown, stop matching starts anew.
+  std::string OnInput();
+
+  // Ends the turn from outside; returns the text that was still held back.
+  std::string Flush();
+
+  uint64_t generated_tokens() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace millrace::engine
+
+#endif  // MILLRACE_SERVICES_ENGINE_TURN_H_
