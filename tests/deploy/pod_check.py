@@ -141,7 +141,7 @@ def checks_its_own_health(pod):
 
 
 def drains(pod):
-    """operations.md 4.2, with --drain_delay=10s, seen from one long turn."""
+    """The stages of a drain, with --drain_delay=10s, seen from one long turn."""
     session = Session(pod)
     session.send(open={})
     session.until("opened")
@@ -156,8 +156,8 @@ def drains(pod):
     session.until("go_away")
     delay = time.monotonic() - start
     assert delay > 9, f"go_away came {delay:.1f} s after SIGTERM"
-    session.outbox.put(None)
     session.send(interrupt={})
+    session.outbox.put(None)
     while pod.state()["Running"]:
         assert time.monotonic() - start < 60, "runs 60 s after SIGTERM"
         time.sleep(0.2)
