@@ -40,7 +40,9 @@ struct StoppingOptions {
 };
 
 struct ResponseOptions {
-  int logprobs = 0;  // the n most likely of each step; 0: none
+  // Log-probabilities of each token and of the n most likely ones beside it; 0:
+  // of the token alone; -1: none.
+  int logprobs = -1;
   bool text = true;
   bool token_ids = true;
   int cache_update_interval_tokens = 256;  // at least 1
