@@ -91,6 +91,20 @@ struct StoreDependencies {
   const text::ChatFormat* chat_format = nullptr;  // null: no usable template
   absl::Status chat_status;                       // then: why not
   std::function<absl::Time()> now = absl::Now;
+  // Told every event of every session when it is appended to its log, with the
+  // session's id and the name of its policy ("sinks"), on the engine thread.
+  // For metrics; may be null.
+  std::function<void(const std::string& session_id, absl::string_view policy,
+                     const EventBody& event)>
+      on_event;
+};
+
+// Since the start; for metrics.
+struct StoreStats {
+  uint64_t paused = 0;   // times that a session entered kPaused
+  uint64_t resumed = 0;  // times that a stream took a session up again
+  uint64_t expired = 0;  // sessions closed because they waited too long
+  uint64_t slow_consumers = 0;  // streams ended with SLOW_CONSUMER
 };
 
 class SessionStore {
@@ -134,6 +148,7 @@ class SessionStore {
   // Ends what is left with CloseReason::kDrained.
   virtual void FinishDrain() = 0;
   virtual int num_sessions() const = 0;
+  virtual StoreStats stats() const = 0;
 
   static StreamId NewStreamId();
 };
