@@ -17,10 +17,10 @@
 namespace millrace::engine {
 
 struct SamplingOptions {
-  float temperature = 0.7f;  // 0: greedy
-  int top_k = 0;             // 0: off
-  float top_p = 0.95f;       // 1: off
-  float min_p = 0.05f;       // 0: off
+  float temperature = 0.7f;         // 0: greedy
+  int top_k = 0;                    // 0: off
+  float top_p = 0.95f;              // 1: off
+  float min_p = 0.05f;              // 0: off
   float repetition_penalty = 1.0f;  // 1: off
   float presence_penalty = 0.0f;    // 0: off
   float frequency_penalty = 0.0f;   // 0: off
@@ -69,14 +69,15 @@ enum class FinishReason {
 
 // What ended a turn with kStop.
 struct StopMatch {
-  std::string text;       // the stop string, or empty
-  int32_t token_id = -1;  // the stop token, or -1
+  std::string text;          // the stop string, or empty
+  int32_t token_id = -1;     // the stop token, or -1
   std::string trimmed_text;  // generated, but left out of the text
 };
 
 struct TokenLogprobs {
   float logprob = 0;  // natural log, of the chosen token, from raw logits
   std::vector<std::pair<int32_t, float>> top;  // most likely first
+  int32_t token_id = -1;                       // the chosen token
 };
 
 }  // namespace millrace::engine
