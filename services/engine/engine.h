@@ -10,14 +10,15 @@
 // The loop: run posted tasks; ask the scheduler for the next step; reserve
 // slots, compute, commit; hand logits to the clients, which pick tokens and
 // append them. Everything but Post, Start, Stop and stats is called on the
-// engine thread alone, from posted tasks and client calls.
+// engine thread alone, from posted tasks and client calls; after Stop, which
+// ends that thread, sequences can be closed from any one thread.
 #ifndef MILLRACE_SERVICES_ENGINE_ENGINE_H_
 #define MILLRACE_SERVICES_ENGINE_ENGINE_H_
 
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -45,13 +46,15 @@ class SequenceClient {
 
   // `count` pending tokens, from text position `first`, are computed. `logits`
   // is [rows][vocabulary_size]: the last row's with kLast if nothing is pending
-  // any more, every row's with kAll, else empty. Borrowed for the call.
+  // any more, every row's with kAll, else empty. Borrowed for the call. A token
+  // that WantLogits made pending once more is reported once more;
+  // one that was cut off before the call is not.
   virtual void OnRows(int64_t first, int64_t count,
                       absl::Span<const float> logits) = 0;
 
-  // The step failed, or the policy refused the tokens (FAILED_PRECONDITION).
-  // Pending tokens are dropped; what was computed before stands, unless the
-  // status is INTERNAL.
+  // The step failed (the model's status, INTERNAL), or the policy refused the
+  // tokens (FAILED_PRECONDITION). Pending tokens are dropped; what was computed
+  // before stands, but after INTERNAL only Clear and closing make sense.
   virtual void OnError(const absl::Status& status) = 0;
 };
 
@@ -61,8 +64,18 @@ class Sequence {
  public:
   virtual ~Sequence() = default;
 
-  // Queues tokens to be read. Ids are below the vocabulary size.
+  // As StepTrace names it.
+  virtual int64_t id() const = 0;
+  // What the sequence was opened with: what is visible or evicted follows from
+  // it and length() alone (cache::VisibilityLedger).
+  virtual const std::shared_ptr<const cache::CachePolicy>& policy() const = 0;
+
+  // Queues tokens to be read, in the order in which they are appended. Ids are
+  // below the vocabulary size.
   virtual void Append(absl::Span<const int32_t> ids) = 0;
+  // Holds until the next call. kLast while nothing is pending computes the last
+  // token of the text once more, if there is one: a turn can go on after a cut,
+  // or after its last logits went unused.
   virtual void WantLogits(Logits which) = 0;
   // A paused sequence is left out of steps.
   virtual void SetPaused(bool paused) = 0;
@@ -72,8 +85,9 @@ class Sequence {
   // The text so far: computed + pending.
   int64_t length() const { return computed_tokens() + pending_tokens(); }
 
-  // Cuts the text back to `length` tokens, pending ones first. OUT_OF_RANGE if
-  // the cache cannot go back so far; EarliestCut tells how far it can.
+  // Cuts the text back to `length` tokens, pending ones first. OUT_OF_RANGE,
+  // and no change, if the cache cannot go back so far; EarliestCut tells how
+  // far it can: at least `rollback_tokens` below length(), or to 0.
   virtual absl::Status Truncate(int64_t length) = 0;
   virtual int64_t EarliestCut() const = 0;
   // Forgets everything; the reservation stays.
@@ -100,16 +114,18 @@ struct StepTrace {
   uint64_t step = 0;
   int decode_rows = 0;
   int prefill_rows = 0;
-  absl::Duration duration;
+  absl::Duration duration;                    // of reserving and computing
   std::vector<std::pair<int64_t, int>> rows;  // sequence id, tokens
 };
 
 struct EngineStats {
   uint64_t steps = 0;
   int64_t sequences = 0;
-  int64_t decoding = 0;    // want logits
-  int64_t waiting = 0;     // have pending tokens and were left out
-  absl::Time last_progress;  // end of the last step, or of the last idle wait
+  int64_t decoding = 0;  // want logits
+  int64_t waiting = 0;   // have pending tokens and were left out
+  // Since the end of the last step or of the last wait for work, by a clock
+  // that nobody sets; 0 while there is nothing to do. For a watchdog.
+  absl::Duration progress_age;
   cache::CacheManager::Stats cache;
 };
 
@@ -123,20 +139,27 @@ class Engine {
   // Stops. All sequences are closed before.
   ~Engine();
 
+  // Starts the thread. Once.
   void Start();
-  // Finishes the running step and joins the thread. Idempotent.
+  // Finishes the running step and joins the thread. Idempotent. Not from the
+  // engine thread.
   void Stop();
 
   // Runs `task` on the engine thread between two steps, in order of posting.
-  // Any thread. After Stop tasks are dropped.
+  // Any thread. Tasks posted before Start wait for it; after Stop they are
+  // dropped. The queue has no limit of its own: whoever posts keeps to one.
   void Post(std::function<void()> task);
 
   // Opens a sequence and reserves its memory: RESOURCE_EXHAUSTED if there is
-  // not enough. `client` is borrowed and outlives the sequence.
+  // not enough. `max_chunk_tokens` of the options is the engine's own, whatever
+  // it says. One token is held beyond `rollback_tokens`, so that the last token
+  // before any cut can be computed once more. `client` is borrowed and outlives
+  // the sequence.
   absl::StatusOr<std::unique_ptr<Sequence>> Open(
       const cache::SequenceOptions& options, SequenceClient* client);
 
-  // Called on the engine thread after every step.
+  // Called on the engine thread after every step, before its clients are. Set
+  // it before Start.
   void SetStepObserver(std::function<void(const StepTrace&)> observer);
 
   const backends::ModelConfig& model_config() const;

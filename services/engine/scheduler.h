@@ -3,6 +3,9 @@
 // Every sequence that is ready to decode gets its one row. What waits to be
 // read shares one prefill chunk a step, first come first served, so a long
 // prompt never delays another sequence's tokens by more than one chunk.
+//
+// Nobody starves: who has waited longest goes first, and what is appended later
+// waits behind it.
 #ifndef MILLRACE_SERVICES_ENGINE_SCHEDULER_H_
 #define MILLRACE_SERVICES_ENGINE_SCHEDULER_H_
 
@@ -17,10 +20,17 @@ namespace millrace::engine {
 struct SequenceFacts {
   int64_t id = 0;
   int64_t pending_tokens = 0;  // appended and not yet computed
-  bool wants_logits = false;   // of the last pending token: it decodes
-  bool paused = false;         // its reader is slow: leave it out
-  uint64_t waiting_since = 0;  // step at which pending_tokens became non-zero
+  // Of the last pending token: with one pending token it decodes.
+  bool wants_logits = false;
+  bool paused = false;  // its reader is slow: leave it out
+  // Steps that had run when the first of the pending tokens was appended.
+  uint64_t waiting_since = 0;
 };
+
+// Whether its next step is a decode step, not a part of a prefill chunk.
+inline bool Decodes(const SequenceFacts& facts) {
+  return facts.wants_logits && facts.pending_tokens == 1;
+}
 
 struct PlannedRows {
   int64_t id = 0;
@@ -29,15 +39,14 @@ struct PlannedRows {
 };
 
 struct SchedulerLimits {
-  int max_decode_rows = 64;     // more sequences than that take turns
+  int max_decode_rows = 64;  // more sequences than that take turns
   int prefill_chunk_tokens = 64;
 };
 
-// The rows of the next step: decode rows first. Empty if nothing can run.
-// `step` rotates who decodes when there are more than max_decode_rows.
+// The rows of the next step: decode rows first; within each kind, who has
+// waited longest, then the lower id. Empty if nothing can run.
 std::vector<PlannedRows> PlanStep(absl::Span<const SequenceFacts> sequences,
-                                  const SchedulerLimits& limits,
-                                  uint64_t step);
+                                  const SchedulerLimits& limits);
 
 }  // namespace millrace::engine
 

@@ -1,7 +1,8 @@
 // One turn of generation: from logits to tokens, text, and a reason to stop.
 //
-//   Turn turn(options, {.seed_stream = 3, .tokenizer = &tokenizer, ...});
-//   TurnStep step = turn.Next(logits, now);
+//   RecentTokens recent(512);
+//   Turn turn(options, {.turn = 3, .tokenizer = &tokenizer, .recent =
+//   &recent}); TurnStep step = turn.Next(logits, now);
 //   // step.token_id is written; step.text may lag it (incomplete character,
 //   // possible stop string); step.finished tells why the turn ends, if it does
 //
@@ -19,13 +20,10 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "services/engine/generation_options.h"
+#include "services/engine/sampling/recent_tokens.h"
 #include "services/text/tokenizer.h"
 
 namespace millrace::engine {
-
-// The last tokens of a text, for penalties and the repetition guard; belongs to
-// the session, since the window may reach back beyond the turn.
-class RecentTokens;
 
 struct TurnStep {
   int32_t token_id = -1;
@@ -40,15 +38,19 @@ class Turn {
   struct Context {
     uint64_t turn = 1;  // keys the random numbers
     const text::Tokenizer* tokenizer = nullptr;
-    RecentTokens* recent = nullptr;  // borrowed
-    absl::Time started;
+    // The last tokens of the text, for penalties and the repetition guard;
+    // belongs to the session, since they reach back beyond the turn. The turn
+    // adds the tokens that it picks, the session all others. Both borrowed.
+    RecentTokens* recent = nullptr;
+    absl::Time started;  // of the time limit
   };
 
   Turn(const GenerationOptions& options, const Context& context);
   ~Turn();
 
-  // Picks the next token from raw logits [vocabulary_size]. NaN or infinite
-  // logits finish with kError and token_id -1.
+  // Picks the next token from raw logits [vocabulary_size]. The step that
+  // finishes carries all the text that was held back, except what a stop left
+  // out. NaN or infinite logits finish with kError and token_id -1.
   // REQUIRES: not finished.
   TurnStep Next(absl::Span<const float> logits, absl::Time now);
 
@@ -58,6 +60,10 @@ class Turn {
 
   // Ends the turn from outside; returns the text that was still held back.
   std::string Flush();
+
+  // Whether the tokens so far end with a whole character: where input can be
+  // placed without breaking one.
+  bool AtCharacterBoundary() const;
 
   uint64_t generated_tokens() const;
 
