@@ -4,8 +4,8 @@
 # Server and client.
 build_packages=(
   bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto
-  bazel-skylib ca-certificates g++ libabsl-dev libdnnl-dev libedit-dev
-  libgrpc++-dev libgrpc-dev libpcre2-dev libprotobuf-dev libssl-dev
+  bazel-skylib ca-certificates g++ libabsl-dev libcli11-dev libdnnl-dev
+  libedit-dev libgrpc++-dev libgrpc-dev libpcre2-dev libprotobuf-dev libssl-dev
   nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler
   protobuf-compiler-grpc python3 python3-venv
 )

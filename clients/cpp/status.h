@@ -1,0 +1,30 @@
+// Errors of the service as absl::Status.
+//
+// The reason that programs can rely on, such as "TURN_RUNNING", travels as a
+// payload; see the list at message Error of proto/millrace/v1/common.proto.
+#ifndef MILLRACE_CLIENTS_CPP_STATUS_H_
+#define MILLRACE_CLIENTS_CPP_STATUS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "millrace/v1/common.pb.h"
+
+namespace grpc {
+class Status;
+}
+
+namespace millrace::client {
+
+// The reason's name; empty if the status has none.
+std::string ReasonOf(const absl::Status& status);
+
+// An error that came in a message of a stream.
+absl::Status ToStatus(const v1::Error& error);
+
+// How a call ended; the reason is taken from its google.rpc.ErrorInfo.
+absl::Status ToStatus(const grpc::Status& status);
+
+}  // namespace millrace::client
+
+#endif  // MILLRACE_CLIENTS_CPP_STATUS_H_
