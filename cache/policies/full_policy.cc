@@ -46,7 +46,54 @@ class FullPolicy final : public CachePolicy {
   const FullOptions options_;
 };
 
+absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
+                                const PolicyContext& context) {
+  const auto max_tokens = options.Tokens(
+      "max_tokens",
+      std::min(context.trained_context, context.max_resident_tokens));
+  if (!max_tokens.ok()) return max_tokens.status();
+  const auto beyond = options.Bool("allow_beyond_trained_context", false);
+  if (!beyond.ok()) return beyond.status();
+  const auto error = options.Choice("on_full", "stop", "error");
+  if (!error.ok()) return error.status();
+  auto policy = NewFullPolicy(
+      {.max_tokens = *max_tokens, .allow_beyond_trained_context = *beyond},
+      context.trained_context);
+  if (!policy.ok()) {
+    return InvalidPolicy("max_tokens", policy.status().message());
+  }
+  const absl::Status memory = CheckMemory(**policy, context, "max_tokens");
+  if (!memory.ok()) return memory;
+  return MadePolicy{.policy = *policy,
+                    .on_full = *error ? OnFull::kError : OnFull::kStop,
+                    .text = absl::StrCat((*policy)->ToString(), ",on_full=",
+                                         *error ? "error" : "stop")};
+}
+
 }  // namespace
+
+PolicyDefinition FullPolicyDefinition() {
+  return {
+      .info = {.name = "full",
+               .summary = "keeps everything, up to a limit",
+               .options = {{.name = "max_tokens",
+                            .type = "uint",
+                            .default_value = "trained context",
+                            .range = "1 to trained context",
+                            .summary = "the most tokens of the text"},
+                           {.name = "on_full",
+                            .type = "stop|error",
+                            .default_value = "stop",
+                            .range = "stop, error",
+                            .summary = "how a turn ends that fills the cache"},
+                           {.name = "allow_beyond_trained_context",
+                            .type = "bool",
+                            .default_value = "false",
+                            .range = "true, false",
+                            .summary =
+                                "lets max_tokens exceed the trained context"}}},
+      .make = Make};
+}
 
 absl::StatusOr<std::shared_ptr<const CachePolicy>> NewFullPolicy(
     const FullOptions& options, int64_t trained_context) {

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "cache/cache_policy.h"
+#include "cache/policies/policy_definition.h"
 
 namespace millrace::cache {
 
@@ -24,6 +25,8 @@ struct FullOptions {
 // INVALID_ARGUMENT if max_tokens is out of range.
 absl::StatusOr<std::shared_ptr<const CachePolicy>> NewFullPolicy(
     const FullOptions& options, int64_t trained_context);
+
+PolicyDefinition FullPolicyDefinition();
 
 }  // namespace millrace::cache
 

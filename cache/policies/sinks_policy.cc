@@ -58,7 +58,107 @@ class SinksPolicy final : public CachePolicy {
   const int64_t kept_;  // F
 };
 
+// The whole cache of a policy whose window nobody chose.
+constexpr int64_t kDefaultCacheTokens = 2048;
+
+// The largest window that makes a cache of the default size.
+int64_t DefaultWindow(int64_t kept, const PolicyContext& context) {
+  const int64_t cache =
+      std::min(context.trained_context / 2, kDefaultCacheTokens);
+  return std::min(cache - kept - 1,
+                  context.max_resident_tokens - context.extra_tokens - kept);
+}
+
+// The options, as asked for, with the defaults filled in.
+struct Asked {
+  int64_t sink_tokens = 0, window_tokens = 0, pin_tokens = 0;
+  bool pin_system_prompt = true;
+  int64_t pinned = 0;  // pin_tokens, or the system prompt if that is longer
+};
+
+absl::StatusOr<Asked> Read(const PolicyOptionReader& options,
+                           const PolicyContext& context) {
+  const auto sinks = options.Tokens("sink_tokens", SinksOptions().sink_tokens);
+  if (!sinks.ok()) return sinks.status();
+  const auto pin = options.Bool("pin_system_prompt", true);
+  if (!pin.ok()) return pin.status();
+  const auto pin_tokens = options.Tokens("pin_tokens", 0);
+  if (!pin_tokens.ok()) return pin_tokens.status();
+  Asked asked{.sink_tokens = *sinks,
+              .pin_tokens = *pin_tokens,
+              .pin_system_prompt = *pin};
+  asked.pinned = std::max(*pin_tokens, *pin ? context.pinned_tokens : 0);
+  const int64_t kept = std::max(*sinks, asked.pinned);
+  const auto window =
+      options.Tokens("window_tokens", DefaultWindow(kept, context));
+  if (!window.ok()) return window.status();
+  asked.window_tokens = *window;
+  return asked;
+}
+
+std::string Text(const Asked& asked) {
+  return absl::StrCat(
+      "sinks:sink_tokens=", asked.sink_tokens,
+      ",window_tokens=", asked.window_tokens,
+      ",pin_system_prompt=", asked.pin_system_prompt ? "true" : "false",
+      ",pin_tokens=", asked.pin_tokens);
+}
+
+absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
+                                const PolicyContext& context) {
+  const auto asked = Read(options, context);
+  if (!asked.ok()) return asked.status();
+  if (asked->window_tokens < 1 && !options.Has("window_tokens")) {
+    return InvalidPolicy(
+        "window_tokens",
+        absl::StrCat("the default cache leaves no window beside ",
+                     std::max(asked->sink_tokens, asked->pinned),
+                     " pinned tokens; give window_tokens, or pin less"));
+  }
+  auto policy = NewSinksPolicy({.sink_tokens = asked->sink_tokens,
+                                .window_tokens = asked->window_tokens,
+                                .pinned_tokens = asked->pinned},
+                               context.trained_context);
+  if (!policy.ok()) {
+    return InvalidPolicy("window_tokens", policy.status().message());
+  }
+  const absl::Status memory = CheckMemory(**policy, context, "window_tokens");
+  if (!memory.ok()) return memory;
+  return MadePolicy{.policy = *policy,
+                    .text = Text(*asked),
+                    .sink_tokens = (*policy)->traits().protected_prefix,
+                    .window_tokens = asked->window_tokens};
+}
+
 }  // namespace
+
+PolicyDefinition SinksPolicyDefinition() {
+  return {
+      .info =
+          {.name = "sinks",
+           .summary = "keeps the first tokens and a window of recent ones",
+           .options = {{.name = "sink_tokens",
+                        .type = "uint",
+                        .default_value = "4",
+                        .range = "0 to trained context - 2",
+                        .summary = "tokens kept from the start of the text"},
+                       {.name = "window_tokens",
+                        .type = "uint",
+                        .default_value = "a cache of 2048, or half the context",
+                        .range = "1 to trained context - 1 - what is kept",
+                        .summary = "tokens seen before the newest"},
+                       {.name = "pin_system_prompt",
+                        .type = "bool",
+                        .default_value = "true",
+                        .range = "true, false",
+                        .summary = "whether the system prompt is kept"},
+                       {.name = "pin_tokens",
+                        .type = "uint",
+                        .default_value = "0",
+                        .range = "0 to trained context - 2",
+                        .summary = "more tokens to keep from the start"}}},
+      .make = Make};
+}
 
 absl::StatusOr<std::shared_ptr<const CachePolicy>> NewSinksPolicy(
     const SinksOptions& options, int64_t trained_context) {

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "cache/cache_policy.h"
+#include "cache/policies/policy_definition.h"
 
 namespace millrace::cache {
 
@@ -37,6 +38,8 @@ struct SinksOptions {
 // negative.
 absl::StatusOr<std::shared_ptr<const CachePolicy>> NewSinksPolicy(
     const SinksOptions& options, int64_t trained_context);
+
+PolicyDefinition SinksPolicyDefinition();
 
 }  // namespace millrace::cache
 

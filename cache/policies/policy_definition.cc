@@ -1,0 +1,64 @@
+#include "cache/policies/policy_definition.h"
+
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace millrace::cache {
+
+const std::string* PolicyOptionReader::Find(absl::string_view name) const {
+  for (const auto& [option, value] : config_->options) {
+    if (option == name) return &value;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<int64_t> PolicyOptionReader::Tokens(
+    absl::string_view name, int64_t default_value) const {
+  const std::string* value = Find(name);
+  if (value == nullptr) return default_value;
+  uint32_t tokens = 0;
+  if (!absl::SimpleAtoi(*value, &tokens)) {
+    return InvalidPolicy(
+        name, absl::StrCat(name, "=", *value, ": not a number of tokens"));
+  }
+  return tokens;
+}
+
+absl::StatusOr<bool> PolicyOptionReader::Bool(absl::string_view name,
+                                              bool default_value) const {
+  if (!Has(name)) return default_value;
+  return Choice(name, "false", "true");
+}
+
+absl::StatusOr<bool> PolicyOptionReader::Choice(
+    absl::string_view name, absl::string_view first,
+    absl::string_view second) const {
+  const std::string* value = Find(name);
+  if (value == nullptr || *value == first) return false;
+  if (*value == second) return true;
+  return InvalidPolicy(name, absl::StrCat(name, "=", *value, ": must be ",
+                                          first, " or ", second));
+}
+
+absl::Status InvalidPolicy(absl::string_view option,
+                           absl::string_view message) {
+  absl::Status status = absl::InvalidArgumentError(message);
+  status.SetPayload("millrace/reason", absl::Cord("INVALID_CACHE_POLICY"));
+  status.SetPayload("millrace/field", absl::Cord(option));
+  return status;
+}
+
+absl::Status CheckMemory(const CachePolicy& policy,
+                         const PolicyContext& context,
+                         absl::string_view option) {
+  const int64_t needed = policy.MaxResidentTokens(context.extra_tokens);
+  if (needed <= context.max_resident_tokens) return absl::OkStatus();
+  return InvalidPolicy(
+      option, absl::StrCat(policy.ToString(), " holds up to ", needed,
+                           " tokens, of which ", context.extra_tokens,
+                           " are chunk and rollback; a session may hold ",
+                           context.max_resident_tokens));
+}
+
+}  // namespace millrace::cache

@@ -1,0 +1,56 @@
+// What a policy gives the registry: its description, and how to make it of the
+// options that somebody asked for.
+#ifndef MILLRACE_CACHE_POLICIES_POLICY_DEFINITION_H_
+#define MILLRACE_CACHE_POLICIES_POLICY_DEFINITION_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "cache/policies/registry.h"
+
+namespace millrace::cache {
+
+// Reads the options of a PolicyConfig. The registry has checked their names;
+// a value that cannot be read is INVALID_ARGUMENT and names the option.
+class PolicyOptionReader {
+ public:
+  // `config` is borrowed.
+  explicit PolicyOptionReader(const PolicyConfig* config) : config_(config) {}
+
+  bool Has(absl::string_view name) const { return Find(name) != nullptr; }
+
+  // A count of tokens, 0 to 2^32 - 1.
+  absl::StatusOr<int64_t> Tokens(absl::string_view name,
+                                 int64_t default_value) const;
+  // "true" or "false".
+  absl::StatusOr<bool> Bool(absl::string_view name, bool default_value) const;
+  // One of two words; the answer says whether it is the second.
+  absl::StatusOr<bool> Choice(absl::string_view name, absl::string_view first,
+                              absl::string_view second) const;
+
+ private:
+  const std::string* Find(absl::string_view name) const;
+
+  const PolicyConfig* const config_;
+};
+
+struct PolicyDefinition {
+  PolicyInfo info;
+  absl::StatusOr<MadePolicy> (*make)(const PolicyOptionReader& options,
+                                     const PolicyContext& context) = nullptr;
+};
+
+// INVALID_ARGUMENT with the reason INVALID_CACHE_POLICY, about an option.
+absl::Status InvalidPolicy(absl::string_view option, absl::string_view message);
+
+// The same, if the policy holds more than the context allows.
+absl::Status CheckMemory(const CachePolicy& policy,
+                         const PolicyContext& context,
+                         absl::string_view option);
+
+}  // namespace millrace::cache
+
+#endif  // MILLRACE_CACHE_POLICIES_POLICY_DEFINITION_H_
