@@ -1,0 +1,376 @@
+"""One endless session over one stream, which is renewed when it breaks."""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+
+import grpc
+
+from millrace.errors import MillraceError, code_name, from_call
+from millrace.v1 import common_pb2, session_pb2, session_pb2_grpc
+
+# Events that wait for `chat` or `events` to take them; beyond that the client
+# stops reading, and the server pauses the session until it goes on.
+_MAX_WAITING_EVENTS = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """What the server says.
+
+    Attributes:
+      kind: the arm of `ConnectResponse.event`, such as "output".
+      message: the message in that arm, a generated class of millrace.v1.
+      sequence_number: 1, 2, 3, ... over the life of the session.
+    """
+
+    kind: str
+    message: object
+    sequence_number: int
+
+    @property
+    def text(self):
+        """What the model wrote; empty for other events."""
+        return self.message.text if self.kind == "output" else ""
+
+
+@contextlib.asynccontextmanager
+async def connect(address, *, token=None, root_certificates=None, **options):
+    """Opens a session and closes it at the end of the block.
+
+    Args:
+      address: "host:port".
+      token: the server's bearer token, if it wants one.
+      root_certificates: PEM bytes; given, the connection is encrypted.
+      **options: fields of `OpenSession`, messages as dicts:
+        system_prompt="Be brief.", cache_policy={"sinks": {"sink_tokens": 4}},
+        sampling={"temperature": 0}, stopping={"max_tokens": 100}.
+
+    Raises:
+      MillraceError: the server refused the session, or cannot be reached.
+    """
+    if root_certificates is None:
+        channel = grpc.aio.insecure_channel(address)
+    else:
+        channel = grpc.aio.secure_channel(
+            address, grpc.ssl_channel_credentials(root_certificates))
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    async with channel:
+        session = Session(session_pb2_grpc.SessionServiceStub(channel),
+                          metadata)
+        await session._open(session_pb2.OpenSession(**options))
+        try:
+            yield session
+        finally:
+            await session.close()
+
+
+class Session:
+    """An open session; made by `connect`.
+
+    Messages may be sent at any moment, also while the model writes: run
+    `append` in another task, or between two events. Answers that come back
+    refused raise MillraceError and change nothing.
+
+    Attributes:
+      opened: the server's `SessionOpened`: ids, effective options, limits.
+      text_position: tokens of the text so far, as the last event told.
+    """
+
+    def __init__(self, stub, metadata, resume_attempts=5):
+        self.opened = None
+        self.text_position = 0
+        self._stub = stub
+        self._metadata = metadata
+        self._resume_attempts = resume_attempts
+        self._call = None
+        self._last_event = 0
+        self._last_sent = 0
+        self._unanswered = {}  # client_seq -> (request, future)
+        self._waiting = collections.deque()
+        self._changed = asyncio.Condition()
+        self._takers = 0
+        self._ended = None  # the exception that ends the session
+        self._reader = None
+
+    # ---- Sending ----
+
+    async def append(self, text=None, *, message=None, role="ROLE_USER",
+                     token_ids=None, **fields):
+        """Adds input: plain text, a chat message, or token ids.
+
+        While the model writes, text and ids go in before its next token, and
+        messages wait until the turn is over. Further fields are those of
+        `AppendInput`. Returns `InputQueued` once the server has it.
+        """
+        inputs = []
+        if text is not None:
+            inputs.append(common_pb2.Input(text=text))
+        if message is not None:
+            inputs.append(common_pb2.Input(message=common_pb2.ChatMessage(
+                role=role, text=message)))
+        if token_ids is not None:
+            inputs.append(common_pb2.Input(
+                token_ids=common_pb2.TokenIds(ids=token_ids)))
+        return await self._ask(
+            append=session_pb2.AppendInput(inputs=inputs, **fields))
+
+    async def chat(self, message, **turn):
+        """Sends a message of the user and yields the events of the reply.
+
+        The last one is "turn_finished". Keyword arguments are those of
+        `StartTurn`. While this runs, other events are yielded here too.
+        """
+        append = session_pb2.AppendInput(
+            inputs=[common_pb2.Input(message=common_pb2.ChatMessage(
+                role="ROLE_USER", text=message))],
+            then_generate=session_pb2.StartTurn(**turn))
+        async for event in self._turn(append=append):
+            yield event
+
+    async def generate(self, **turn):
+        """Lets the model go on, and yields events up to "turn_finished"."""
+        async for event in self._turn(generate=session_pb2.StartTurn(**turn)):
+            yield event
+
+    async def interrupt(self, **fields):
+        """Ends the running turn; fields are those of `Interrupt`.
+
+        Returns `TurnFinished` of the turn. What was written stays.
+        """
+        return await self._ask(interrupt=session_pb2.Interrupt(**fields))
+
+    async def update(self, **options):
+        """Changes options from the next turn on; returns `OptionsUpdated`."""
+        return await self._ask(update=session_pb2.UpdateOptions(**options))
+
+    async def reset(self):
+        """Forgets the text; the system prompt stays."""
+        return await self._ask(reset=session_pb2.ResetSession())
+
+    async def close(self):
+        """Ends the session; what is queued is dropped."""
+        if self._ended is None:
+            with contextlib.suppress(MillraceError):
+                await self._ask(close=session_pb2.CloseSession())
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._call is not None:
+            self._call.cancel()
+
+    # ---- Receiving ----
+
+    async def events(self):
+        """Yields every event from now on, until the session ends."""
+        with self._taking():
+            while (event := await self._next()) is not None:
+                yield event
+
+    async def _turn(self, **arm):
+        with self._taking():
+            seq, answer = await self._send(**arm)
+            started_by = {}
+            while True:
+                event = await self._next(answer)
+                if event is None:
+                    if answer.done():
+                        answer.result()
+                    return
+                if event.kind == "turn_started":
+                    started_by[event.message.turn] = event.message.started_by
+                yield event
+                if (event.kind == "turn_finished" and
+                        started_by.get(event.message.turn, seq) == seq):
+                    return
+
+    @contextlib.contextmanager
+    def _taking(self):
+        self._takers += 1
+        try:
+            yield
+        finally:
+            self._takers -= 1
+            if not self._takers:
+                self._waiting.clear()
+
+    async def _next(self, answer=None):
+        """The next event; None if the session ended or `answer` refused."""
+        def refused():
+            return (answer is not None and answer.done() and
+                    answer.exception() is not None)
+
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: self._waiting or self._ended or refused())
+            if refused() or not self._waiting:
+                if self._ended and not isinstance(self._ended, _Closed):
+                    raise self._ended
+                return None
+            event = self._waiting.popleft()
+            self._changed.notify_all()
+            return event
+
+    # ---- The stream ----
+
+    async def _open(self, options):
+        request = session_pb2.ConnectRequest(client_seq=1, open=options)
+        self._last_sent = 1
+        await self._start_stream(request)
+        try:
+            first = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_call(error) from None
+        if first is grpc.aio.EOF:
+            raise MillraceError((await self._call.code()).name, "",
+                                await self._call.details())
+        self._take(first)
+        self._reader = asyncio.create_task(self._read())
+
+    async def _start_stream(self, first):
+        self._call = self._stub.Connect(metadata=self._metadata)
+        try:
+            await self._call.write(first)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # the read that follows tells why
+
+    async def _ask(self, **arm):
+        _, answer = await self._send(**arm)
+        return await answer
+
+    async def _send(self, **arm):
+        if self._ended is not None:
+            raise self._ended
+        self._last_sent += 1
+        request = session_pb2.ConnectRequest(client_seq=self._last_sent, **arm)
+        answer = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda done: done.cancelled() or
+                                 done.exception())
+        self._unanswered[self._last_sent] = (request, answer)
+        with contextlib.suppress(grpc.aio.AioRpcError,
+                                 asyncio.InvalidStateError):
+            await self._call.write(request)  # if it is lost, _resume resends
+        return request.client_seq, answer
+
+    async def _read(self):
+        try:
+            while self._ended is None:
+                response = await self._read_one()
+                if response is None:
+                    break
+                await self._deliver(response)
+        except MillraceError as error:
+            await self._end(error)
+        await self._end(_Closed("CANCELLED", "", "the session is closed"))
+
+    async def _read_one(self):
+        while True:
+            try:
+                response = await self._call.read()
+                if response is not grpc.aio.EOF:
+                    return response
+                if await self._call.code() == grpc.StatusCode.OK:
+                    return None
+                raise from_call(grpc.aio.AioRpcError(
+                    await self._call.code(),
+                    await self._call.initial_metadata(),
+                    await self._call.trailing_metadata(),
+                    await self._call.details()))
+            except grpc.aio.AioRpcError as error:
+                failed = from_call(error)
+            except MillraceError as error:
+                failed = error
+            if failed.code != "UNAVAILABLE" or failed.reason:
+                raise failed
+            await self._resume(failed)
+
+    async def _resume(self, failed):
+        """Takes the session up again on a new stream, and resends."""
+        for attempt in range(self._resume_attempts):
+            await asyncio.sleep(0.05 * 2**attempt)
+            await self._start_stream(session_pb2.ConnectRequest(
+                resume=session_pb2.ResumeSession(
+                    session_id=self.opened.session_id,
+                    resume_token=self.opened.resume_token,
+                    last_sequence_number=self._last_event)))
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await self._call.initial_metadata()
+                for request, _ in list(self._unanswered.values()):
+                    await self._call.write(request)
+                return
+        raise failed
+
+    async def _deliver(self, response):
+        event = self._take(response)
+        if event is None:
+            return
+        async with self._changed:
+            if self._takers:
+                # With an answer awaited, whoever takes may be the one who
+                # awaits it: reading must go on.
+                await self._changed.wait_for(
+                    lambda: len(self._waiting) < _MAX_WAITING_EVENTS or
+                    self._unanswered or not self._takers)
+                self._waiting.append(event)
+            self._changed.notify_all()
+
+    def _take(self, response):
+        kind = response.WhichOneof("event")
+        if kind is None or kind == "heartbeat":
+            return None
+        message = getattr(response, kind)
+        self._last_event = response.sequence_number
+        self._note_position(kind, message)
+        self._answer(kind, message)
+        return Event(kind, message, response.sequence_number)
+
+    def _note_position(self, kind, message):
+        if kind == "opened":
+            self.opened = message
+            self.text_position = len(message.system_token_ids)
+        elif kind == "output":
+            self.text_position = (message.text_position +
+                                  len(message.token_ids))
+        elif kind == "turn_finished":
+            self.text_position = message.usage.text_position
+        elif kind in ("cache_update", "resumed"):
+            self.text_position = message.text_position
+        elif kind == "input_accepted":
+            self.text_position = message.text_position + message.tokens
+
+    def _answer(self, kind, message):
+        """Resolves the message of ours that this event answers."""
+        if kind in ("input_queued", "rejected"):
+            seq = message.client_seq
+        elif kind == "turn_started":
+            seq = message.started_by
+        else:
+            arms = {"options_updated": ("update", "reset"),
+                    "closed": ("close",),
+                    "turn_finished": ("interrupt",)}.get(kind, ())
+            seq = next((s for s, (request, _) in self._unanswered.items()
+                        if request.WhichOneof("message") in arms), None)
+        _, answer = self._unanswered.pop(seq, (None, None))
+        if answer is None or answer.done():
+            return
+        if kind == "rejected":
+            answer.set_exception(MillraceError(
+                code_name(message.error.code), message.error.reason,
+                message.error.message))
+        else:
+            answer.set_result(message)
+
+    async def _end(self, error):
+        async with self._changed:
+            if self._ended is None:
+                self._ended = error
+                for _, answer in self._unanswered.values():
+                    if not answer.done():
+                        answer.set_exception(error)
+                self._unanswered.clear()
+            self._changed.notify_all()
+
+
+class _Closed(MillraceError):
+    """The session ended in good order."""
