@@ -7,6 +7,7 @@
 #define MILLRACE_BACKENDS_MODEL_FILE_INVALID_FILE_H_
 
 #include <cstdint>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -18,9 +19,12 @@ namespace millrace::backends {
 inline constexpr absl::string_view kReasonTypeUrl = "millrace/reason";
 inline constexpr absl::string_view kModelFileInvalid = "MODEL_FILE_INVALID";
 
-// INVALID_ARGUMENT "byte <offset>: <field> <problem>", with the reason.
-// Unprintable bytes of `field` are escaped, and long ones cut, as it often
-// comes from the file.
+// Text from a file, fit to be shown: bytes outside of printable ASCII as \xNN,
+// and no more than 80 of them.
+std::string Printable(absl::string_view bytes);
+
+// INVALID_ARGUMENT "byte <offset>: <field> <problem>", with the reason. Text
+// that comes from the file goes through Printable() first.
 absl::Status InvalidFile(uint64_t offset, absl::string_view field,
                          absl::string_view problem);
 
