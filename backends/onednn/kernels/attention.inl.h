@@ -1,0 +1,147 @@
+// Attention over one segment of 64 positions, for several queries at once: the
+// heads that share a KV head, and in prefill several rows, so that a key is
+// loaded and widened once for all of them.
+//
+// Scores: lane = position. Per d, a vector of keys for each tile and a
+// broadcast of each query: AVX-512 holds 6 queries x 4 tiles in 24
+// accumulators, so 4 loads feed 24 fused multiply-adds. With 3 queries (one
+// token of 9 heads over 3) 12 independent chains hide the latency of 4 cycles.
+// Values: lane = d; per position a row of the tile and a broadcast probability.
+//
+// Decode is bound by memory: 320 operations on two ports for 4,096 bytes of
+// fp16, ~160 cycles. The tiles of what comes next are fetched ahead, a few
+// lines per step, because every tile lies in another page.
+
+// Tiles are [head_dim][16] (keys) and [16][head_dim] (values).
+template <class T>
+inline int TileBytes(int head_dim) {
+  return 16 * head_dim * static_cast<int>(sizeof(T));
+}
+
+// Fetches a share of the tiles: step i of n.
+template <class T>
+inline void FetchAhead(const void* const* tiles, int head_dim, int i, int n) {
+  const int lines = TileBytes<T>(head_dim) / 64;
+  for (int line = lines * i / n; line < lines * (i + 1) / n; ++line) {
+    for (int j = 0; j < kSegmentTiles; ++j) {
+      __builtin_prefetch(static_cast<const char*>(tiles[j]) + 64 * line);
+    }
+  }
+}
+
+// Scores of Q queries against kTiles tiles from `j` on.
+template <class T, int Q>
+inline void ScoreTiles(const float* queries, int head_dim,
+                       const void* const* keys, float* scores) {
+  constexpr int kPerTile = 16 / Isa::kLanes;
+  constexpr int kVectors = Isa::kScoreTiles * kPerTile;
+  for (int j = 0; j < kSegmentTiles; j += Isa::kScoreTiles) {
+    const T* tile[Isa::kScoreTiles];
+    for (int k = 0; k < Isa::kScoreTiles; ++k) {
+      tile[k] = static_cast<const T*>(keys[j + k]);
+    }
+    Isa::F acc[Q][kVectors] = {};
+    for (int d = 0; d < head_dim; ++d) {
+      Isa::F key[kVectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) {
+        key[v] = Isa::Load(tile[v / kPerTile] + 16 * d +
+                           Isa::kLanes * (v % kPerTile));
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < Q; ++i) {
+        const Isa::F query = Isa::Set1(queries[i * head_dim + d]);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) {
+          acc[i][v] = Isa::Fma(key[v], query, acc[i][v]);
+        }
+      }
+    }
+    for (int i = 0; i < Q; ++i) {
+      for (int v = 0; v < kVectors; ++v) {
+        Isa::Store(scores + i * kSegmentTokens + 16 * j + Isa::kLanes * v,
+                   acc[i][v]);
+      }
+    }
+  }
+}
+
+template <class T, int Q>
+inline void ScorePass(const float* queries, int n, int head_dim,
+                      const void* const* keys, float* scores) {
+  if constexpr (Q > 1) {
+    if (n < Q) return ScorePass<T, Q - 1>(queries, n, head_dim, keys, scores);
+  }
+  ScoreTiles<T, Q>(queries, head_dim, keys, scores);
+}
+
+template <class T>
+void Scores(const float* queries, int num_queries, int head_dim,
+            const void* const* keys, const void* const* values, float* scores) {
+  if (values != nullptr) FetchAhead<T>(values, head_dim, 0, 1);
+  for (int i = 0; i < num_queries; i += Isa::kQueries) {
+    ScorePass<T, Isa::kQueries>(queries + i * head_dim, num_queries - i,
+                                head_dim, keys, scores + i * kSegmentTokens);
+  }
+}
+
+// V vectors of the values, from `d` on, for Q queries.
+template <class T, int Q, int V>
+inline void ValueColumns(const float* probabilities, int head_dim, int d,
+                         const void* const* values, int first, int last,
+                         float* out) {
+  Isa::F acc[Q][V] = {};
+  for (int p = first; p < last; ++p) {
+    const T* row =
+        static_cast<const T*>(values[p / 16]) + (p % 16) * head_dim + d;
+    Isa::F value[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) value[v] = Isa::Load(row + Isa::kLanes * v);
+#pragma GCC unroll 8
+    for (int i = 0; i < Q; ++i) {
+      const Isa::F weight = Isa::Set1(probabilities[i * kSegmentTokens + p]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        acc[i][v] = Isa::Fma(value[v], weight, acc[i][v]);
+      }
+    }
+  }
+  for (int i = 0; i < Q; ++i) {
+    for (int v = 0; v < V; ++v) {
+      Isa::Store(out + i * head_dim + d + Isa::kLanes * v, acc[i][v]);
+    }
+  }
+}
+
+template <class T, int Q>
+inline void ValuePass(const float* probabilities, int n, int head_dim,
+                      const void* const* values, int first, int last,
+                      float* out) {
+  if constexpr (Q > 1) {
+    if (n < Q) {
+      return ValuePass<T, Q - 1>(probabilities, n, head_dim, values, first,
+                                 last, out);
+    }
+  }
+  constexpr int kWide = Isa::kValueVectors * Isa::kLanes;
+  int d = 0;
+  for (; d + kWide <= head_dim; d += kWide) {
+    ValueColumns<T, Q, Isa::kValueVectors>(probabilities, head_dim, d, values,
+                                           first, last, out);
+  }
+  for (; d < head_dim; d += Isa::kLanes) {
+    ValueColumns<T, Q, 1>(probabilities, head_dim, d, values, first, last, out);
+  }
+}
+
+template <class T>
+void Values(const float* probabilities, int num_queries, int head_dim,
+            const void* const* values, int first, int last,
+            const void* const* next_keys, float* out) {
+  if (next_keys != nullptr) FetchAhead<T>(next_keys, head_dim, 0, 1);
+  for (int i = 0; i < num_queries; i += Isa::kQueries) {
+    ValuePass<T, Isa::kQueries>(probabilities + i * kSegmentTokens,
+                                num_queries - i, head_dim, values, first, last,
+                                out + i * head_dim);
+  }
+}

@@ -1,0 +1,139 @@
+// The inner loops of the CPU backend, one table of functions per instruction
+// set. Every table computes the same thing:
+//
+//   matrix products of quantised weights, row norms, quantisation and
+//   activations give the same bits in every table, so that tests compare them
+//   exactly; attention and products of float weights agree within rounding.
+//
+// A function never looks at more than the row (token) and the outputs it is
+// asked for: no result depends on batch mates or on how work is divided.
+//
+// This header has no inline functions on purpose: the files that include it
+// are compiled for different instruction sets.
+#ifndef MILLRACE_BACKENDS_ONEDNN_KERNELS_KERNELS_H_
+#define MILLRACE_BACKENDS_ONEDNN_KERNELS_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace millrace::backends::onednn {
+
+// Outputs of one row group: a vector lane per output (packed_matrix.h).
+inline constexpr int kGroupRows = 16;
+
+// Tokens that one call of a matrix product takes at most.
+inline constexpr int kPanelTokens = 8;
+
+// Positions of one attention segment: partial sums are cut at its multiples.
+inline constexpr int kSegmentTokens = 64;
+inline constexpr int kSegmentTiles = 4;  // of 16 positions
+
+// Up to kPanelTokens tokens, each quantised in blocks of 32 values:
+//
+//   x[32 b + i] ~ d * q[i],   d = max|x| / 127,   q in -127 .. 127
+//
+// A panel is `width` tokens wide (1 or 8) and stores, for token t of it:
+//
+//   q   [blocks][8][width][4]   int8; values 4 j .. 4 j + 3 of the block at j
+//   d   [blocks][width]         the scale
+//   s   [blocks][width]         d * sum of q: what a minimum is multiplied by
+//   c   [blocks][width]         -128 * sum of q: undoes weights kept as q + 128
+struct QuantisedPanel {
+  int8_t* q;
+  float* d;
+  float* s;
+  int32_t* c;
+  int width;
+};
+
+// out[t][r] = sum over k of weight[r][k] * x[t][k] for the 16 outputs r of one
+// packed row group and tokens t < tokens. Blocks of 32 ascending, each one
+// fused multiply-add (two with a minimum) on the exact integer sum.
+// `out` is [tokens] rows of 16, `out_stride` floats apart.
+using QuantisedProduct = void (*)(const uint8_t* group, int blocks,
+                                  const QuantisedPanel& x, int tokens,
+                                  float* out, ptrdiff_t out_stride);
+
+// out[t][r] = sum over k of weight[r][k] * x[t][k], r < outputs, t < tokens.
+// Rows of weights are `cols` values of the stored type, rows of x `cols`
+// floats; cols is a multiple of 16. Sixteen partial sums, k ascending.
+using FloatProduct = void (*)(const void* weights, int outputs, int cols,
+                              const float* x, int tokens, float* out,
+                              ptrdiff_t out_stride);
+
+// scores[i][16 j + p] = sum over d of queries[i][d] * keys[j][d][p] for the
+// four tiles j of a segment. Tiles are [head_dim][16]; `values` are the tiles
+// that attention reads next, to be fetched ahead.
+using AttentionScores = void (*)(const float* queries, int num_queries,
+                                 int head_dim, const void* const* keys,
+                                 const void* const* values, float* scores);
+
+// out[i][d] = sum over positions first <= p < last of
+// probabilities[i][p] * values[p / 16][p % 16][d], p ascending. Tiles are
+// [16][head_dim]; `next_keys` are fetched ahead.
+using AttentionValues = void (*)(const float* probabilities, int num_queries,
+                                 int head_dim, const void* const* values,
+                                 int first, int last,
+                                 const void* const* next_keys, float* out);
+
+struct Kernels {
+  const char* name;  // "avx512_vnni"
+
+  QuantisedProduct q4_0;
+  QuantisedProduct q4_1;
+  QuantisedProduct q8_0;
+
+  FloatProduct f32;
+  FloatProduct f16;
+  FloatProduct bf16;
+
+  // out[i] = in[i] / sqrt(mean of squares + epsilon) * weight[i].
+  void (*rms_norm)(const float* in, const float* weight, int n, float epsilon,
+                   float* out);
+
+  // Quantises `blocks` * 32 values into token `t` of the panel.
+  void (*quantise)(const float* in, int blocks, int t,
+                   const QuantisedPanel& panel);
+
+  // gate[i] = silu(gate[i]) * up[i], silu(x) = x / (1 + exp(-x)).
+  // n is a multiple of 16.
+  void (*silu_mul)(float* gate, const float* up, int n);
+
+  // out[i] = (in[i] * cosines[i] + in[i ^ 1] * sines[i]) * scale: a rotation of
+  // neighbouring pairs if both members of a pair have its cosine, the first
+  // minus its sine and the second its sine. n is a multiple of 16.
+  void (*rotate)(const float* in, const float* cosines, const float* sines,
+                 float scale, int n, float* out);
+
+  // scores[i] = exp(scores[i] - max) for first <= i < last, else 0, of the 64
+  // scores of a segment; returns max and the sum.
+  // REQUIRES: first < last.
+  void (*softmax)(float* scores, int first, int last, float* max, float* sum);
+
+  // Adds a partial result of `head_dim` values to an accumulated one:
+  // (out, max, sum) <- both, rescaled to the larger maximum.
+  void (*merge)(const float* part, float part_max, float part_sum, int head_dim,
+                float* out, float* max, float* sum);
+
+  AttentionScores scores_f32;
+  AttentionScores scores_f16;
+  AttentionValues values_f32;
+  AttentionValues values_f16;
+
+  // IEEE half precision, to nearest even. n is a multiple of 16.
+  void (*to_half)(const float* in, int n, uint16_t* out);
+
+  // Stored 16-bit floats as floats. n is a multiple of 16.
+  void (*widen_f16)(const uint16_t* in, int64_t n, float* out);
+  void (*widen_bf16)(const uint16_t* in, int64_t n, float* out);
+};
+
+// The tables. Calling a function of one needs a CPU that has its instructions.
+extern const Kernels kScalarKernels;
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+extern const Kernels kAvx512VnniKernels;
+
+}  // namespace millrace::backends::onednn
+
+#endif  // MILLRACE_BACKENDS_ONEDNN_KERNELS_KERNELS_H_

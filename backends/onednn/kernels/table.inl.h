@@ -1,0 +1,40 @@
+// The table of an instruction set, from what the other files define.
+
+void ToHalf(const float* in, int n, uint16_t* out) {
+  for (int i = 0; i < n; i += Isa::kLanes) {
+    Isa::StoreHalf(out + i, Isa::Load(in + i));
+  }
+}
+
+template <class T>
+void Widen(const uint16_t* in, int64_t n, float* out) {
+  const T* const values = reinterpret_cast<const T*>(in);
+  for (int64_t i = 0; i < n; i += Isa::kLanes) {
+    Isa::Store(out + i, Isa::Load(values + i));
+  }
+}
+
+constexpr Kernels MakeKernels(const char* name) {
+  return {
+      .name = name,
+      .q4_0 = Product<Q4_0>,
+      .q4_1 = Product<Q4_1>,
+      .q8_0 = Product<Q8_0>,
+      .f32 = FloatRows<float>,
+      .f16 = FloatRows<uint16_t>,
+      .bf16 = FloatRows<Bfloat16>,
+      .rms_norm = RmsNorm,
+      .quantise = Quantise,
+      .silu_mul = SiluMul,
+      .rotate = Rotate,
+      .softmax = Softmax,
+      .merge = Merge,
+      .scores_f32 = Scores<float>,
+      .scores_f16 = Scores<uint16_t>,
+      .values_f32 = Values<float>,
+      .values_f16 = Values<uint16_t>,
+      .to_half = ToHalf,
+      .widen_f16 = Widen<uint16_t>,
+      .widen_bf16 = Widen<Bfloat16>,
+  };
+}

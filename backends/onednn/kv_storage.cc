@@ -1,0 +1,139 @@
+#include "backends/onednn/kv_storage.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "backends/quant/half.h"
+
+namespace millrace::backends::onednn {
+namespace {
+
+using cache::kBlockTokens;
+
+int64_t TileBytes(const cache::KvSpec& spec) {
+  return int64_t{kBlockTokens} * RoundUp16(spec.head_dim) *
+         cache::BytesPerValue(spec.dtype);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TiledKvStorage>> TiledKvStorage::Create(
+    const cache::KvSpec& spec, int32_t num_blocks, const Kernels* kernels) {
+  const int64_t bytes =
+      2 * TileBytes(spec) * spec.num_layers * spec.num_kv_heads * num_blocks;
+  absl::StatusOr<MemoryRegion> memory = MemoryRegion::Map(
+      bytes, absl::StrCat("KV storage of ", num_blocks, " blocks"));
+  if (!memory.ok()) return memory.status();
+  return std::unique_ptr<TiledKvStorage>(
+      new TiledKvStorage(spec, num_blocks, kernels, *std::move(memory)));
+}
+
+TiledKvStorage::TiledKvStorage(const cache::KvSpec& spec, int32_t num_blocks,
+                               const Kernels* kernels, MemoryRegion memory)
+    : spec_(spec),
+      num_blocks_(num_blocks),
+      kernels_(kernels),
+      padded_dim_(RoundUp16(spec.head_dim)),
+      tile_bytes_(TileBytes(spec)),
+      memory_(std::move(memory)) {}
+
+void TiledKvStorage::StoreKey(int layer, int kv_head, int32_t block, int slot,
+                              int d, absl::Span<const float> numbers) {
+  uint8_t* const tile = Tile(layer, kv_head, block);
+  const int n = static_cast<int>(numbers.size());
+  if (!half()) {
+    float* const to = reinterpret_cast<float*>(tile) + d * kBlockTokens + slot;
+    for (int i = 0; i < n; ++i) to[i * kBlockTokens] = numbers[i];
+    return;
+  }
+  float padded[16] = {};
+  uint16_t halves[16];
+  std::copy(numbers.begin(), numbers.end(), padded);
+  kernels_->to_half(padded, 16, halves);
+  uint16_t* const to =
+      reinterpret_cast<uint16_t*>(tile) + d * kBlockTokens + slot;
+  for (int i = 0; i < n; ++i) to[i * kBlockTokens] = halves[i];
+}
+
+void TiledKvStorage::StoreValue(int layer, int kv_head, int32_t block, int slot,
+                                int d, absl::Span<const float> numbers) {
+  uint8_t* const tile = Tile(layer, kv_head, block) + tile_bytes_;
+  const int at = slot * padded_dim_ + d;
+  if (!half()) {
+    std::copy(numbers.begin(), numbers.end(),
+              reinterpret_cast<float*>(tile) + at);
+    return;
+  }
+  float padded[16] = {};
+  uint16_t halves[16];
+  std::copy(numbers.begin(), numbers.end(), padded);
+  kernels_->to_half(padded, 16, halves);
+  std::copy_n(halves, numbers.size(), reinterpret_cast<uint16_t*>(tile) + at);
+}
+
+float TiledKvStorage::Load(const uint8_t* tile, int index) const {
+  if (half()) {
+    return HalfToFloat(reinterpret_cast<const uint16_t*>(tile)[index]);
+  }
+  return reinterpret_cast<const float*>(tile)[index];
+}
+
+absl::Status TiledKvStorage::ReadBlocks(absl::Span<const int32_t> blocks,
+                                        absl::Span<float> out) const {
+  float* to = out.data();
+  for (const int32_t block : blocks) {
+    for (int layer = 0; layer < spec_.num_layers; ++layer) {
+      for (int slot = 0; slot < kBlockTokens; ++slot) {
+        for (int head = 0; head < spec_.num_kv_heads; ++head) {
+          const uint8_t* const tile = Tile(layer, head, block);
+          for (int d = 0; d < spec_.head_dim; ++d) {
+            *to++ = Load(tile, d * kBlockTokens + slot);
+          }
+        }
+      }
+      for (int slot = 0; slot < kBlockTokens; ++slot) {
+        for (int head = 0; head < spec_.num_kv_heads; ++head) {
+          const uint8_t* const tile = Tile(layer, head, block) + tile_bytes_;
+          for (int d = 0; d < spec_.head_dim; ++d) {
+            *to++ = Load(tile, slot * padded_dim_ + d);
+          }
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TiledKvStorage::WriteBlocks(absl::Span<const int32_t> blocks,
+                                         absl::Span<const float> in) {
+  const float* from = in.data();
+  // The next n numbers, n <= 16.
+  const auto next = [&](int n) {
+    const absl::Span<const float> numbers(from, n);
+    from += n;
+    return numbers;
+  };
+  for (const int32_t block : blocks) {
+    for (int layer = 0; layer < spec_.num_layers; ++layer) {
+      for (const bool key : {true, false}) {
+        for (int slot = 0; slot < kBlockTokens; ++slot) {
+          for (int head = 0; head < spec_.num_kv_heads; ++head) {
+            for (int d = 0; d < spec_.head_dim; d += 16) {
+              const auto numbers = next(std::min(16, spec_.head_dim - d));
+              if (key) {
+                StoreKey(layer, head, block, slot, d, numbers);
+              } else {
+                StoreValue(layer, head, block, slot, d, numbers);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace millrace::backends::onednn

@@ -1,0 +1,83 @@
+// Keys and values of the CPU backend, in tiles that attention reads with one
+// vector per load.
+//
+//   block   [layer][kv_head] of a key tile and a value tile
+//   key     [head_dim][16 tokens]   lane = token: scores without a sum across
+//   value   [16 tokens][head_dim]   lane = d
+//
+// head_dim is padded with zeros to a multiple of 16. A tile of fp16 at head_dim
+// 64 is 2 KiB.
+#ifndef MILLRACE_BACKENDS_ONEDNN_KV_STORAGE_H_
+#define MILLRACE_BACKENDS_ONEDNN_KV_STORAGE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "backends/onednn/kernels/kernels.h"
+#include "backends/onednn/memory_region.h"
+#include "backends/onednn/packed_matrix.h"
+#include "cache/kv_spec.h"
+#include "cache/kv_storage.h"
+
+namespace millrace::backends::onednn {
+
+// Different slots may be written by different threads at once; otherwise not
+// thread-safe.
+class TiledKvStorage final : public cache::KvStorage {
+ public:
+  // RESOURCE_EXHAUSTED if the address space cannot be had. `kernels` lives for
+  // ever.
+  static absl::StatusOr<std::unique_ptr<TiledKvStorage>> Create(
+      const cache::KvSpec& spec, int32_t num_blocks, const Kernels* kernels);
+
+  const cache::KvSpec& spec() const override { return spec_; }
+  int32_t num_blocks() const override { return num_blocks_; }
+  absl::Status ReadBlocks(absl::Span<const int32_t> blocks,
+                          absl::Span<float> out) const override;
+  absl::Status WriteBlocks(absl::Span<const int32_t> blocks,
+                           absl::Span<const float> in) override;
+
+  bool half() const { return spec_.dtype == cache::KvDtype::kF16; }
+
+  // The tiles of a block, for the kernels of the storage's dtype.
+  const void* Keys(int layer, int kv_head, int32_t block) const {
+    return Tile(layer, kv_head, block);
+  }
+  const void* Values(int layer, int kv_head, int32_t block) const {
+    return Tile(layer, kv_head, block) + tile_bytes_;
+  }
+
+  // Rounds the numbers `d`, d + 1, ... of a token's key or value and writes
+  // them. At most 16.
+  void StoreKey(int layer, int kv_head, int32_t block, int slot, int d,
+                absl::Span<const float> numbers);
+  void StoreValue(int layer, int kv_head, int32_t block, int slot, int d,
+                  absl::Span<const float> numbers);
+
+ private:
+  TiledKvStorage(const cache::KvSpec& spec, int32_t num_blocks,
+                 const Kernels* kernels, MemoryRegion memory);
+
+  uint8_t* Tile(int layer, int kv_head, int32_t block) const {
+    const ptrdiff_t tile =
+        (static_cast<ptrdiff_t>(block) * spec_.num_layers + layer) *
+            spec_.num_kv_heads +
+        kv_head;
+    return memory_.data() + 2 * tile * tile_bytes_;
+  }
+  float Load(const uint8_t* tile, int index) const;
+
+  const cache::KvSpec spec_;
+  const int32_t num_blocks_;
+  const Kernels* const kernels_;
+  const int padded_dim_;
+  const ptrdiff_t tile_bytes_;
+  MemoryRegion memory_;
+};
+
+}  // namespace millrace::backends::onednn
+
+#endif  // MILLRACE_BACKENDS_ONEDNN_KV_STORAGE_H_
