@@ -22,59 +22,57 @@ BlockTable::~BlockTable() { Clear(); }
 
 void BlockTable::ExtendTo(int64_t end) {
   const int64_t wanted = BlocksFor(end);
-  while (static_cast<int64_t>(prefix_.size()) < prefix_blocks_ &&
-         static_cast<int64_t>(prefix_.size()) < wanted) {
-    prefix_.push_back(allocator_->Take());
-  }
-  while (tail_first_ + tail_blocks() < wanted) {
-    tail_.push_back(allocator_->Take());
+  while (tail_first_ + tail_blocks() < wanted ||
+         static_cast<int64_t>(blocks_.size()) <
+             std::min(prefix_blocks_, wanted)) {
+    blocks_.push_back(allocator_->Take());
   }
 }
 
 void BlockTable::DropBefore(int64_t begin) {
   while (tail_blocks() > 0 && (tail_first_ + 1) * kBlockTokens <= begin) {
-    allocator_->Release(tail_[tail_start_++]);
+    allocator_->Release(blocks_[static_cast<size_t>(tail_start())]);
+    ++gap_;
     ++tail_first_;
   }
-  CompactTail();
+  if (gap_ > tail_blocks()) CloseGap();
 }
 
-void BlockTable::CompactTail() {
-  if (tail_start_ <= tail_.size() / 2) return;
-  tail_.erase(tail_.begin(), tail_.begin() + tail_start_);
-  tail_start_ = 0;
+void BlockTable::CloseGap() {
+  const auto begin = blocks_.begin() + prefix_blocks_;
+  blocks_.erase(begin, begin + gap_);
+  gap_ = 0;
 }
 
 void BlockTable::DropFrom(int64_t end) {
   const int64_t kept = BlocksFor(end);
   while (tail_blocks() > 0 && tail_first_ + tail_blocks() > kept) {
-    allocator_->Release(tail_.back());
-    tail_.pop_back();
+    allocator_->Release(blocks_.back());
+    blocks_.pop_back();
   }
-  while (static_cast<int64_t>(prefix_.size()) > kept) {
-    allocator_->Release(prefix_.back());
-    prefix_.pop_back();
+  if (tail_blocks() > 0) return;
+  if (gap_ > 0) CloseGap();
+  while (static_cast<int64_t>(blocks_.size()) > kept) {
+    allocator_->Release(blocks_.back());
+    blocks_.pop_back();
   }
 }
 
 void BlockTable::Clear() {
   DropFrom(0);
-  tail_.clear();
-  tail_start_ = 0;
   tail_first_ = prefix_blocks_;
 }
 
 absl::Span<const int32_t> BlockTable::Blocks(const TextRange& range) const {
   const int64_t first = range.begin / kBlockTokens;
   const int64_t count = BlocksFor(range.end) - first;
-  const absl::Span<const int32_t> prefix(prefix_);
-  if (first < prefix_blocks_) {
-    assert(first + count <= static_cast<int64_t>(prefix.size()));
-    return prefix.subspan(first, count);
-  }
-  const auto tail = absl::Span<const int32_t>(tail_).subspan(tail_start_);
-  assert(first >= tail_first_);
-  return tail.subspan(first - tail_first_, count);
+  const int64_t index =
+      first < prefix_blocks_ ? first : first - tail_first_ + tail_start();
+  assert(first < prefix_blocks_ || first >= tail_first_);
+  assert(first >= prefix_blocks_ || first + count <= prefix_blocks_ ||
+         tail_first_ == prefix_blocks_);
+  return absl::MakeConstSpan(blocks_).subspan(static_cast<size_t>(index),
+                                              static_cast<size_t>(count));
 }
 
 }  // namespace millrace::cache

@@ -2,13 +2,15 @@
 //
 // Logical block k holds the text positions [16 k, 16 k + 16). A sequence keeps
 // a stretch of logical blocks from 0, which never leaves (its prefix), and one
-// that slides (its tail). Each is contiguous here, as KvRun borrows it, and
-// neither grows with the length of the text.
+// that slides (its tail). Each is contiguous here, as KvRun borrows it, and so
+// are both together until the tail begins to slide. Neither grows with the
+// length of the text.
 //
 // Not thread-safe.
 #ifndef MILLRACE_CACHE_BLOCK_TABLE_H_
 #define MILLRACE_CACHE_BLOCK_TABLE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -40,28 +42,30 @@ class BlockTable {
   void Clear();
 
   // The blocks of a resident, non-empty range, and the slot of range.begin in
-  // the first of them. The range lies in the prefix or in the tail as a whole.
-  // Valid until the next call that is not const.
+  // the first of them. Once the tail slides, a range lies in the prefix or in
+  // the tail as a whole. Valid until the next call that is not const.
   absl::Span<const int32_t> Blocks(const TextRange& range) const;
 
   int64_t num_blocks() const {
-    return static_cast<int64_t>(prefix_.size() + tail_.size() - tail_start_);
+    return static_cast<int64_t>(blocks_.size()) - gap_;
   }
 
  private:
+  // Index in blocks_ of the tail's first block.
+  int64_t tail_start() const { return prefix_blocks_ + gap_; }
   int64_t tail_blocks() const {
-    return static_cast<int64_t>(tail_.size() - tail_start_);
+    return std::max<int64_t>(
+        0, static_cast<int64_t>(blocks_.size()) - tail_start());
   }
-  void CompactTail();
+  void CloseGap();
 
   BlockAllocator* const allocator_;
   const int64_t prefix_blocks_;
-  std::vector<int32_t> prefix_;
-  // The tail is tail_[tail_start_ ..]; what is before has been given back and
-  // is closed up once it is longer than the rest.
-  std::vector<int32_t> tail_;
-  size_t tail_start_ = 0;
-  int64_t tail_first_;  // logical number of tail_[tail_start_]
+  // The prefix, then gap_ entries that have been given back, then the tail. The
+  // gap is closed up once it is longer than the tail.
+  std::vector<int32_t> blocks_;
+  int64_t gap_ = 0;
+  int64_t tail_first_;  // logical number of the tail's first block
 };
 
 }  // namespace millrace::cache

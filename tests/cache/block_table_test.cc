@@ -1,0 +1,77 @@
+#include "cache/block_table.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "cache/block_allocator.h"
+
+namespace millrace::cache {
+namespace {
+
+std::vector<int32_t> Blocks(const BlockTable& table, TextRange range) {
+  const absl::Span<const int32_t> blocks = table.Blocks(range);
+  return {blocks.begin(), blocks.end()};
+}
+
+// Regression test: with 4 prefix tokens the window [4, 40) begins in the
+// prefix's block and goes on in the tail's, which lay elsewhere.
+TEST(BlockTableTest, APrefixAndATailThatHasNotMovedAreContiguous) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/4);
+  table.ExtendTo(40);
+  const std::vector<int32_t> all = Blocks(table, {0, 40});
+  EXPECT_EQ(all.size(), 3u);
+  EXPECT_EQ(Blocks(table, {4, 40}), all);
+  EXPECT_EQ(Blocks(table, {16, 40}), std::vector(all.begin() + 1, all.end()));
+}
+
+TEST(BlockTableTest, TheTailSlidesAndThePrefixStays) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/20);
+  table.ExtendTo(100);
+  EXPECT_EQ(table.num_blocks(), 7);
+  const std::vector<int32_t> all = Blocks(table, {0, 100});
+  for (const int64_t begin : {33, 48, 63, 64, 96}) {
+    table.DropBefore(begin);
+    EXPECT_EQ(Blocks(table, {0, 20}),
+              std::vector(all.begin(), all.begin() + 2));
+    EXPECT_EQ(Blocks(table, {begin, 100}),
+              std::vector(all.begin() + begin / 16, all.end()));
+    EXPECT_EQ(table.num_blocks(), 2 + 7 - begin / 16);
+    EXPECT_EQ(allocator.free_blocks(), 10 - table.num_blocks());
+  }
+}
+
+TEST(BlockTableTest, NeverHoldsMoreThanItKeepsHoweverLongTheText) {
+  BlockAllocator allocator(6);
+  BlockTable table(&allocator, /*prefix_tokens=*/4);
+  for (int64_t end = 1; end < 10'000; ++end) {
+    table.DropBefore(std::max<int64_t>(4, end - 40));
+    table.ExtendTo(end);
+    ASSERT_LE(table.num_blocks(), 5);
+  }
+  table.DropFrom(9'970);
+  EXPECT_EQ(table.num_blocks(), 1 + 2);
+  table.Clear();
+  EXPECT_EQ(allocator.free_blocks(), 6);
+  table.ExtendTo(33);
+  EXPECT_EQ(Blocks(table, {4, 33}).size(), 3u);
+}
+
+TEST(BlockTableTest, ACutGivesBackTheEnd) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/20);
+  table.ExtendTo(100);
+  const std::vector<int32_t> all = Blocks(table, {0, 100});
+  table.DropFrom(33);
+  EXPECT_EQ(Blocks(table, {0, 33}), std::vector(all.begin(), all.begin() + 3));
+  table.DropFrom(16);
+  EXPECT_EQ(table.num_blocks(), 1);
+  table.ExtendTo(50);
+  EXPECT_EQ(Blocks(table, {0, 50}).size(), 4u);
+  EXPECT_EQ(Blocks(table, {0, 50}).front(), all.front());
+}
+
+}  // namespace
+}  // namespace millrace::cache
