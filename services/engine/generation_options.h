@@ -26,7 +26,7 @@ struct SamplingOptions {
   float frequency_penalty = 0.0f;   // 0: off
   int penalty_window_tokens = 256;  // last ones, evicted or not; 0: none
   uint64_t seed = 0;
-  std::vector<std::pair<int32_t, float>> logit_bias;  // ids are distinct
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // distinct ids
 };
 
 struct StoppingOptions {

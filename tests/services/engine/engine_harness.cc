@@ -1,0 +1,89 @@
+#include "tests/services/engine/engine_harness.h"
+
+#include <algorithm>
+
+#include "cache/policies/full_policy.h"
+#include "cache/policies/sinks_policy.h"
+#include "services/engine/sampling/choose.h"
+
+namespace millrace::engine {
+
+std::shared_ptr<const cache::CachePolicy> Full(int64_t max_tokens) {
+  return *cache::NewFullPolicy({.max_tokens = max_tokens}, 8192);
+}
+
+std::shared_ptr<const cache::CachePolicy> Sinks(int64_t sinks, int64_t window) {
+  return *cache::NewSinksPolicy(
+      {.sink_tokens = sinks, .window_tokens = window, .pinned_tokens = 0},
+      8192);
+}
+
+std::vector<int32_t> Text(uint64_t seed, int64_t count) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint64_t dice =
+        testing::Mix(testing::Mix(seed) + static_cast<uint64_t>(i));
+    ids.push_back(static_cast<int32_t>(dice % 97));
+  }
+  return ids;
+}
+
+EngineHarness::EngineHarness(const EngineOptions& options, int32_t num_blocks,
+                             testing::FakeModelHooks model_hooks)
+    : hooks(std::move(model_hooks)),
+      engine(std::make_unique<testing::FakeModel>(testing::FakeModelOptions{},
+                                                  &hooks),
+             std::make_unique<testing::FakeKvStorage>(num_blocks), options) {
+  engine.SetStepObserver(
+      [this](const StepTrace& trace) { traces.push_back(trace); });
+  engine.Start();
+}
+
+void EngineHarness::Do(const std::function<void()>& task) {
+  absl::Notification done;
+  engine.Post([&] {
+    task();
+    done.Notify();
+  });
+  done.WaitForNotification();
+}
+
+Writer::~Writer() {
+  if (engine_ != nullptr) engine_->Stop();
+}
+
+void Writer::Open(Engine* engine,
+                  std::shared_ptr<const cache::CachePolicy> policy,
+                  int64_t rollback_tokens) {
+  engine_ = engine;
+  sequence = *engine->Open({.policy = std::move(policy),
+                            .max_chunk_tokens = 1,
+                            .rollback_tokens = rollback_tokens},
+                           this);
+}
+
+void Writer::Write(int64_t count) {
+  left_ = count;
+  done_ = std::make_shared<absl::Notification>();
+  sequence->WantLogits(Logits::kLast);
+}
+
+void Writer::OnRows(int64_t first, int64_t count,
+                    absl::Span<const float> logits) {
+  rows.emplace_back(first, count);
+  if (logits.empty() || left_ == 0) return;
+  written.push_back(Greedy(logits));
+  sequence->Append({written.back()});
+  if (--left_ == 0) sequence->WantLogits(Logits::kNone);
+  const std::shared_ptr<absl::Notification> done = done_;
+  const bool finished = left_ == 0;
+  if (after_token) after_token(*this);  // may close the sequence
+  if (finished) done->Notify();
+}
+
+void Writer::OnError(const absl::Status& status) {
+  errors.push_back(status);
+  if (std::exchange(left_, 0) > 0) done_->Notify();
+}
+
+}  // namespace millrace::engine
