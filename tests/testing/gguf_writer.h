@@ -40,7 +40,7 @@ struct TinyLlamaOptions {
   WeightType matrices = WeightType::kF32;    // of the layers
   // Types of single matrices: {"ffn_down", kQ8_0} in every layer,
   // {"blk.1.ffn_down", kQ4_0} in one, {"output", kF16}.
-  std::map<std::string, WeightType> weight_types;
+  std::map<std::string, WeightType> weight_types = {};
 
   uint64_t seed = 1;
 
@@ -49,7 +49,7 @@ struct TinyLlamaOptions {
   // then all bytes; then results of merges; then unused tokens.
   std::string pre_tokenizer = "smollm";
   bool add_bos = false;
-  std::string chat_template;  // empty: ChatML
+  std::string chat_template = "";  // empty: ChatML
 };
 
 // Deterministic numbers in [-1, 1), for weights and test data.
