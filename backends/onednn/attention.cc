@@ -1,0 +1,370 @@
+#include "backends/onednn/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+namespace millrace::backends::onednn {
+namespace {
+
+using cache::kBlockTokens;
+
+constexpr int kGroupTokens = 8;
+// Pieces of work that a thread should find, so that ends are even.
+constexpr int kUnitsPerThread = 8;
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+// Partial results: at most so many floats. Steps that need more are not
+// divided; they are long enough.
+constexpr int64_t kMaxPartialFloats = int64_t{1} << 20;
+
+// The visible part of a run for row t: [first, second).
+std::pair<int64_t, int64_t> Visible(const cache::KvRun& run, int64_t t) {
+  return {std::max(run.rule.FirstVisible(t), run.first_position),
+          std::min(t + 1, run.end_position())};
+}
+
+}  // namespace
+
+// What a worker has while it computes a group.
+struct Attention::Scratch {
+  Scratch(int queries, int padded_dim)
+      : rotated(queries * padded_dim),
+        scores(queries * kSegmentTokens),
+        part(queries * padded_dim),
+        part_max(queries),
+        part_sum(queries),
+        out(queries * padded_dim),
+        max(queries),
+        sum(queries) {}
+  static int64_t Bytes(int queries, int padded_dim) {
+    return int64_t{4} * queries * (3 * padded_dim + kSegmentTokens + 4) + 1024;
+  }
+
+  std::vector<float> rotated, scores;
+  std::vector<float> part, part_max, part_sum;  // of one segment
+  std::vector<float> out, max, sum;             // of those before
+};
+
+Attention::Attention(const ModelConfig& config, const Kernels& kernels,
+                     const Step& step, ThreadPool& pool, int max_rows)
+    : config_(config),
+      kernels_(kernels),
+      step_(step),
+      pool_(pool),
+      padded_dim_(RoundUp16(config.head_dim)),
+      heads_per_kv_head_(config.num_heads / config.num_kv_heads),
+      scale_(static_cast<float>(1 / std::sqrt(double{1} * config.head_dim))),
+      pending_(new std::atomic<int>[max_rows * config.num_kv_heads]) {
+  groups_.reserve(max_rows);
+  group_units_.reserve(max_rows);
+  for (int worker = 0; worker < pool.num_threads(); ++worker) {
+    scratches_.push_back(std::make_unique<Scratch>(
+        kGroupTokens * heads_per_kv_head_, padded_dim_));
+  }
+  partials_.resize(kMaxPartialFloats);
+}
+
+Attention::~Attention() = default;
+
+int64_t Attention::Bytes(const ModelConfig& config, int num_threads,
+                         int max_rows) {
+  const int padded_dim = RoundUp16(config.head_dim);
+  const int queries = kGroupTokens * (config.num_heads / config.num_kv_heads);
+  const int64_t per_row =
+      sizeof(Group) + sizeof(int) + sizeof(int) * config.num_kv_heads;
+  return max_rows * per_row + 4 * kMaxPartialFloats +
+         num_threads * Scratch::Bytes(queries, padded_dim);
+}
+
+void Attention::Begin() {
+  segments_.clear();
+  groups_.clear();
+  for (size_t c = 0; c < step_.batch().chunks.size(); ++c) {
+    AddGroups(static_cast<int>(c));
+  }
+  Divide();
+}
+
+void Attention::AddGroups(int chunk) {
+  const int first = step_.first_row(chunk);
+  const int rows = step_.batch().chunks[chunk].rows();
+  for (int i = 0; i < rows; i += kGroupTokens) {
+    Group group = {.chunk = chunk,
+                   .first_row = first + i,
+                   .rows = std::min(kGroupTokens, rows - i),
+                   .segments_begin = static_cast<int>(segments_.size()),
+                   .segments_end = 0,
+                   .partials = 0};
+    AddSegments(group);
+    group.segments_end = static_cast<int>(segments_.size());
+    groups_.push_back(group);
+  }
+}
+
+void Attention::AddSegments(const Group& group) {
+  const auto& runs = step_.batch().chunks[group.chunk].view->runs;
+  const int64_t first_t = step_.row(group.first_row).text_position;
+  const int64_t last_t = first_t + group.rows - 1;
+  for (size_t r = 0; r < runs.size(); ++r) {
+    const cache::KvRun& run = runs[r];
+    // What a row sees never begins before what the row before it sees.
+    const int64_t begin = Visible(run, first_t).first;
+    const int64_t end = Visible(run, last_t).second;
+    if (begin >= end) continue;
+    // Tiles are counted from that of text position 0 if slots followed the
+    // text from there; `offset` is how far they are shifted against that.
+    const int64_t offset =
+        ((run.first_slot - run.first_position) % kBlockTokens + kBlockTokens) %
+        kBlockTokens;
+    const int64_t base =
+        (run.first_position + offset - run.first_slot) / kBlockTokens;
+    const int64_t first_tile = (begin + offset) / kBlockTokens;
+    const int64_t last_tile = (end - 1 + offset) / kBlockTokens;
+    for (int64_t s = first_tile / kSegmentTiles; s <= last_tile / kSegmentTiles;
+         ++s) {
+      const int64_t tile = s * kSegmentTiles;
+      segments_.push_back({.run = static_cast<int>(r),
+                           .first_tile = static_cast<int>(tile - base),
+                           .first_position = tile * kBlockTokens - offset,
+                           .tiles_begin = static_cast<int>(
+                               std::max<int64_t>(0, first_tile - tile)),
+                           .tiles_end = static_cast<int>(std::min<int64_t>(
+                               kSegmentTiles, last_tile + 1 - tile))});
+    }
+  }
+}
+
+void Attention::Divide() {
+  units_.clear();
+  const int kv_heads = config_.num_kv_heads;
+  const int wanted = kUnitsPerThread * pool_.num_threads();
+  if (pool_.num_threads() == 1 ||
+      static_cast<int>(groups_.size()) * kv_heads >= wanted) {
+    return;
+  }
+  int64_t records = 0, segments = 0;
+  for (Group& group : groups_) {
+    group.partials = records;
+    const int n = group.segments_end - group.segments_begin;
+    records += int64_t{n} * queries(group) * kv_heads;
+    segments += n;
+  }
+  if (records * (padded_dim_ + 16) > kMaxPartialFloats) return;
+  const int per_unit =
+      static_cast<int>(std::max<int64_t>(1, segments * kv_heads / wanted));
+  group_units_.assign(groups_.size(), 0);
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    for (int s = groups_[g].segments_begin; s < groups_[g].segments_end;
+         s += per_unit) {
+      units_.push_back({static_cast<int>(g), s,
+                        std::min(s + per_unit, groups_[g].segments_end)});
+      ++group_units_[g];
+    }
+  }
+}
+
+void Attention::Run(int layer, const TiledKvStorage& kv, const float* query,
+                    float* attended) {
+  const Layer args = {layer, kv, query, attended};
+  const int kv_heads = config_.num_kv_heads;
+  if (units_.empty()) {
+    const int n = static_cast<int>(groups_.size()) * kv_heads;
+    // The last rows of a chunk see most: they go first.
+    pool_.Run(n, 1, [&](int begin, int, int worker) {
+      const int item = n - 1 - begin;
+      RunWhole(args, groups_[item / kv_heads], item % kv_heads,
+               *scratches_[worker]);
+    });
+    return;
+  }
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    for (int head = 0; head < kv_heads; ++head) {
+      pending_[g * kv_heads + head].store(group_units_[g],
+                                          std::memory_order_relaxed);
+    }
+  }
+  // KV head outermost: a worker reads neighbouring blocks of the same head.
+  const int units = static_cast<int>(units_.size());
+  pool_.Run(units * kv_heads, 1, [&](int begin, int, int worker) {
+    const int head = begin / units;
+    const Unit& unit = units_[begin % units];
+    const Group& group = groups_[unit.group];
+    RunUnit(args, unit, head, *scratches_[worker]);
+    if (pending_[unit.group * kv_heads + head].fetch_sub(
+            1, std::memory_order_acq_rel) == 1) {
+      MergeUnits(args, group, head, *scratches_[worker]);
+    }
+  });
+}
+
+void Attention::RotateQueries(const Layer& layer, const Group& group,
+                              int kv_head, int run, float* queries) const {
+  const int dim = config_.head_dim;
+  for (int i = 0; i < group.rows; ++i) {
+    const int row = group.first_row + i;
+    const Angles angles = step_.QueryAngles(row, run);
+    for (int h = 0; h < heads_per_kv_head_; ++h) {
+      const int head = kv_head * heads_per_kv_head_ + h;
+      kernels_.rotate(layer.query + row * config_.query_size() + head * dim,
+                      angles.cosines, angles.sines, scale_, padded_dim_,
+                      queries + (i * heads_per_kv_head_ + h) * padded_dim_);
+    }
+  }
+}
+
+void Attention::Tiles(const Layer& layer, const Group& group, int kv_head,
+                      const Segment& segment, const void** keys,
+                      const void** values) const {
+  const cache::KvRun& run =
+      step_.batch().chunks[group.chunk].view->runs[segment.run];
+  for (int j = 0; j < kSegmentTiles; ++j) {
+    // A tile that no row sees is stood for by one that some row does; its
+    // scores are masked.
+    const int seen = std::clamp(j, segment.tiles_begin, segment.tiles_end - 1);
+    const int32_t block = run.blocks[segment.first_tile + seen];
+    keys[j] = layer.kv.Keys(layer.layer, kv_head, block);
+    values[j] = layer.kv.Values(layer.layer, kv_head, block);
+  }
+}
+
+void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
+                           const Segment& segment, const Segment* next,
+                           Scratch& scratch) const {
+  const void *keys[kSegmentTiles], *values[kSegmentTiles];
+  const void *next_keys[kSegmentTiles], *next_values[kSegmentTiles];
+  Tiles(layer, group, kv_head, segment, keys, values);
+  if (next != nullptr) {
+    Tiles(layer, group, kv_head, *next, next_keys, next_values);
+  }
+  const int n = queries(group);
+  const bool half = layer.kv.half();
+  (half ? kernels_.scores_f16 : kernels_.scores_f32)(scratch.rotated.data(), n,
+                                                     padded_dim_, keys, values,
+                                                     scratch.scores.data());
+  const cache::KvRun& run =
+      step_.batch().chunks[group.chunk].view->runs[segment.run];
+  int first = kSegmentTokens, last = 0;  // seen by any query
+  for (int i = 0; i < n; ++i) {
+    const Step::Row& row = step_.row(group.first_row + i / heads_per_kv_head_);
+    const auto [begin, end] = Visible(run, row.text_position);
+    const int from =
+        static_cast<int>(std::max<int64_t>(0, begin - segment.first_position));
+    const int to = static_cast<int>(
+        std::min<int64_t>(kSegmentTokens, end - segment.first_position));
+    float* const scores = &scratch.scores[i * kSegmentTokens];
+    if (from >= to) {
+      std::fill_n(scores, kSegmentTokens, 0.0f);
+      scratch.part_max[i] = kNothing;
+      continue;
+    }
+    kernels_.softmax(scores, from, to, &scratch.part_max[i],
+                     &scratch.part_sum[i]);
+    first = std::min(first, from);
+    last = std::max(last, to);
+  }
+  (half ? kernels_.values_f16 : kernels_.values_f32)(
+      scratch.scores.data(), n, padded_dim_, values, first, last,
+      next == nullptr ? nullptr : next_keys, scratch.part.data());
+}
+
+void Attention::RunWhole(const Layer& layer, const Group& group, int kv_head,
+                         Scratch& scratch) {
+  const int n = queries(group);
+  std::fill_n(scratch.max.begin(), n, kNothing);
+  int run = -1;
+  for (int s = group.segments_begin; s < group.segments_end; ++s) {
+    if (segments_[s].run != run) {
+      run = segments_[s].run;
+      RotateQueries(layer, group, kv_head, run, scratch.rotated.data());
+    }
+    RunSegment(layer, group, kv_head, segments_[s],
+               s + 1 < group.segments_end ? &segments_[s + 1] : nullptr,
+               scratch);
+    for (int i = 0; i < n; ++i) {
+      if (scratch.part_max[i] == kNothing) continue;
+      float* const out = &scratch.out[i * padded_dim_];
+      const float* const part = &scratch.part[i * padded_dim_];
+      if (scratch.max[i] == kNothing) {
+        std::copy_n(part, padded_dim_, out);
+        scratch.max[i] = scratch.part_max[i];
+        scratch.sum[i] = scratch.part_sum[i];
+      } else {
+        kernels_.merge(part, scratch.part_max[i], scratch.part_sum[i],
+                       padded_dim_, out, &scratch.max[i], &scratch.sum[i]);
+      }
+    }
+  }
+  Finish(layer, group, kv_head, scratch);
+}
+
+int64_t Attention::PartialIndex(const Group& group, int kv_head,
+                                int segment) const {
+  const int n = group.segments_end - group.segments_begin;
+  return (group.partials +
+          (int64_t{kv_head} * n + segment - group.segments_begin) *
+              queries(group)) *
+         (padded_dim_ + 16);
+}
+
+void Attention::RunUnit(const Layer& layer, const Unit& unit, int kv_head,
+                        Scratch& scratch) {
+  const Group& group = groups_[unit.group];
+  int run = -1;
+  for (int s = unit.segments_begin; s < unit.segments_end; ++s) {
+    if (segments_[s].run != run) {
+      run = segments_[s].run;
+      RotateQueries(layer, group, kv_head, run, scratch.rotated.data());
+    }
+    RunSegment(layer, group, kv_head, segments_[s],
+               s + 1 < unit.segments_end ? &segments_[s + 1] : nullptr,
+               scratch);
+    float* record = &partials_[PartialIndex(group, kv_head, s)];
+    for (int i = 0; i < queries(group); ++i, record += padded_dim_ + 16) {
+      std::copy_n(&scratch.part[i * padded_dim_], padded_dim_, record);
+      record[padded_dim_] = scratch.part_max[i];
+      record[padded_dim_ + 1] = scratch.part_sum[i];
+    }
+  }
+}
+
+void Attention::MergeUnits(const Layer& layer, const Group& group, int kv_head,
+                           Scratch& scratch) {
+  const int n = queries(group);
+  std::fill_n(scratch.max.begin(), n, kNothing);
+  for (int s = group.segments_begin; s < group.segments_end; ++s) {
+    const float* record = &partials_[PartialIndex(group, kv_head, s)];
+    for (int i = 0; i < n; ++i, record += padded_dim_ + 16) {
+      const float part_max = record[padded_dim_];
+      const float part_sum = record[padded_dim_ + 1];
+      if (part_max == kNothing) continue;
+      float* const out = &scratch.out[i * padded_dim_];
+      if (scratch.max[i] == kNothing) {
+        std::copy_n(record, padded_dim_, out);
+        scratch.max[i] = part_max;
+        scratch.sum[i] = part_sum;
+      } else {
+        kernels_.merge(record, part_max, part_sum, padded_dim_, out,
+                       &scratch.max[i], &scratch.sum[i]);
+      }
+    }
+  }
+  Finish(layer, group, kv_head, scratch);
+}
+
+void Attention::Finish(const Layer& layer, const Group& group, int kv_head,
+                       const Scratch& scratch) const {
+  const int dim = config_.head_dim;
+  for (int i = 0; i < queries(group); ++i) {
+    const int row = group.first_row + i / heads_per_kv_head_;
+    const int head = kv_head * heads_per_kv_head_ + i % heads_per_kv_head_;
+    float* const to = layer.attended + row * config_.query_size() + head * dim;
+    const float inverse = 1.0f / scratch.sum[i];
+    for (int d = 0; d < dim; ++d) {
+      to[d] = scratch.out[i * padded_dim_ + d] * inverse;
+    }
+  }
+}
+
+}  // namespace millrace::backends::onednn

@@ -1,0 +1,136 @@
+// The fused operations on the CPU. Each is one or two phases of all threads:
+//
+//   one row        every thread normalises and quantises the row for itself,
+//                  so that a product is one phase
+//   several rows   a phase prepares the rows, one multiplies
+//
+// A thread claims groups of 16 outputs, multiplies them with all rows while
+// the weights are in its first-level cache, and finishes these outputs in
+// place: stores keys, adds to the residual, gates.
+#ifndef MILLRACE_BACKENDS_ONEDNN_OPS_H_
+#define MILLRACE_BACKENDS_ONEDNN_OPS_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "backends/backend.h"
+#include "backends/batch.h"
+#include "backends/model_file/model_config.h"
+#include "backends/model_file/model_file.h"
+#include "backends/onednn/activations.h"
+#include "backends/onednn/attention.h"
+#include "backends/onednn/kernels/kernels.h"
+#include "backends/onednn/kv_storage.h"
+#include "backends/onednn/step.h"
+#include "backends/onednn/thread_pool.h"
+#include "backends/onednn/weights.h"
+#include "backends/ops.h"
+#include "cache/kv_storage.h"
+
+namespace millrace::backends::onednn {
+
+class CpuOps final : public Ops {
+ public:
+  // Packs the weights; `file` may be closed afterwards.
+  static absl::StatusOr<std::unique_ptr<CpuOps>> Create(
+      const ModelFile& file, const LoadOptions& load,
+      const BackendOptions& options, const Kernels& kernels);
+
+  ~CpuOps() override;
+
+  // Bytes that Create takes at most.
+  static int64_t EstimateMemory(const ModelFile& file, const LoadOptions& load,
+                                const BackendOptions& options);
+
+  const ModelConfig& config() const override { return config_; }
+  int max_rows() const override { return max_rows_; }
+
+  absl::Status Begin(const Batch& batch, cache::KvStorage& kv) override;
+  void Embed() override;
+  void AttentionInput(int layer) override;
+  void Attention(int layer) override;
+  void AttentionOutput(int layer) override;
+  void FeedForwardIn(int layer) override;
+  void FeedForwardOut(int layer) override;
+  absl::Status Logits(absl::Span<float> logits) override;
+  void Read(Activation which, absl::Span<float> out) const override;
+  void Write(Activation which, absl::Span<const float> in) override;
+
+ private:
+  // What a product multiplies: rows of `source`, normalised if `norm` is given.
+  struct Input {
+    const float* source;  // [rows][inputs]
+    int inputs;
+    const float* norm;            // [inputs], or null
+    absl::Span<const int> which;  // rows of source; empty: all of the step
+    int rows;
+  };
+
+  // Finished sums: outputs `first` .. first + n of part `part`, for all rows;
+  // row t of tile (and of `second`) is `stride` floats after row t - 1.
+  struct Tile {
+    int part;
+    int first;
+    int n;
+    float* sums;
+    const float* second;  // of the partner matrix; null without
+    int stride;
+  };
+  using Emit = absl::FunctionRef<void(const Tile& tile)>;
+
+  struct Worker;
+
+  CpuOps(const ModelConfig& config, const LoadOptions& load,
+         const BackendOptions& options, const Kernels& kernels,
+         Weights weights);
+  absl::Status AllocateActivations();
+
+  // Multiplies the input by the matrices, all with the same inputs, and hands
+  // every output to `emit`, once. `partner`, if not null, has the shape of the
+  // only matrix and is multiplied along with it.
+  void Multiply(const Input& input,
+                absl::Span<const PackedMatrix* const> matrices,
+                const PackedMatrix* partner, Emit emit);
+  void Prepare(const Input& input, int t, Activations& to);
+  void MultiplyGroups(const PackedMatrix& matrix, const Activations& x,
+                      int first_group, int num_groups, Worker& worker,
+                      float* out);
+  bool UsesGemm(const PackedMatrix& matrix, int rows) const;
+  bool Gemm(const PackedMatrix& matrix, const Activations& x, int first_group,
+            int num_groups, Worker& worker, float* out) const;
+
+  void StoreHeads(int layer, bool key, const Tile& tile);
+  void AddToResidual(const Tile& tile);
+  int Width(Activation which) const;
+  std::vector<float>& Buffer(Activation which);
+
+  const ModelConfig config_;
+  const int max_rows_;
+  const bool deterministic_;
+  const Kernels& kernels_;
+  const Weights weights_;
+  ThreadPool pool_;
+  Step step_;
+  onednn::Attention attention_;
+
+  TiledKvStorage* kv_ = nullptr;  // of the step
+  std::atomic<bool> failed_{false};
+
+  // Activations, [max_rows][width]; some floats beyond may be read.
+  std::vector<float> residual_, query_, attended_, hidden_;
+  std::vector<int> logits_rows_;
+
+  Activations shared_;  // several rows
+  int phase_ = 0;       // counts products, so that a worker prepares once
+  std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+}  // namespace millrace::backends::onednn
+
+#endif  // MILLRACE_BACKENDS_ONEDNN_OPS_H_
