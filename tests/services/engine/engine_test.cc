@@ -477,15 +477,16 @@ TEST(EngineTest, ACutSequenceHearsNothingOfRowsThatAreGone) {
 TEST(EngineTest, ALongPromptNeverDelaysOthersByMoreThanOneChunk) {
   EngineHarness harness({.max_decode_rows = 64, .prefill_chunk_tokens = 64});
   Writer talks, reads;
+  talks.after_token = [&](Writer& writer) {
+    if (writer.written.size() != 5) return;
+    reads.Open(&harness.engine, Sinks(4, 60));
+    reads.Read(Text(1, 6000));
+    reads.Write(1);
+  };
   harness.Do([&] {
     talks.Open(&harness.engine, Full());
     talks.Read({1, 2, 3});
     talks.Write(150);
-  });
-  harness.Do([&] {
-    reads.Open(&harness.engine, Sinks(4, 60));
-    reads.Read(Text(1, 6000));
-    reads.Write(1);
   });
   talks.WaitUntilDone();
   reads.WaitUntilDone();
