@@ -1,6 +1,6 @@
 // Walks over the header of a GGUF file and never beyond what is there.
 //
-//   GgufCursor cursor(file, 32 << 20);
+//   GgufCursor cursor(file, 16 << 20);
 //   const uint32_t version = cursor.ReadU32("version");
 //   const absl::string_view key = cursor.ReadString("key");
 //   if (!cursor.ok()) return cursor.status();

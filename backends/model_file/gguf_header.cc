@@ -14,7 +14,7 @@
 namespace millrace::backends {
 namespace {
 
-constexpr uint64_t kLongestHeader = 32 << 20;
+constexpr uint64_t kLongestHeader = 16 << 20;
 constexpr uint64_t kMostKeys = 4096;
 constexpr uint64_t kMostTensors = 16384;
 constexpr uint64_t kLongestKey = 65535;  // by the specification

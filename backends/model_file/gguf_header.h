@@ -66,7 +66,7 @@ struct GgufHeader {
   std::vector<GgufTensor> tensors;  // likewise; data follows data, aligned
 };
 
-// Reads no more than the header: at most 32 MiB, of which the index views the
+// Reads no more than the header: at most 16 MiB, of which the index views the
 // bytes. Types, counts, lengths and offsets are checked, and that tensors lie
 // one behind the other as far as the file's end; names and shapes are not.
 // The header is valid as long as `file`.

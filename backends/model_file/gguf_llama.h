@@ -9,7 +9,7 @@
 namespace millrace::backends {
 
 // The most tokens of a vocabulary.
-inline constexpr int64_t kLargestVocabulary = 512 * 1024;
+inline constexpr int64_t kLargestVocabulary = 256 * 1024;
 
 // Everything of the config but tied_embedding, which tensors tell. Refuses
 // other architectures, numbers out of range and out of proportion, and every

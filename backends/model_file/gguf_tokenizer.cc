@@ -16,7 +16,7 @@ constexpr absl::string_view kTokens = "tokenizer.ggml.tokens";
 constexpr absl::string_view kTypes = "tokenizer.ggml.token_type";
 constexpr absl::string_view kMerges = "tokenizer.ggml.merges";
 
-constexpr int64_t kMostMerges = 1024 * 1024;
+constexpr int64_t kMostMerges = 512 * 1024;
 constexpr size_t kLongestToken = 1024;
 constexpr uint64_t kLongestName = 64;
 constexpr uint64_t kLongestTemplate = 256 * 1024;

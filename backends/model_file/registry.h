@@ -28,7 +28,8 @@ std::vector<std::string> ModelFileFormats();
 //
 // A file that cannot be opened, is not a regular file, is broken, has another
 // hash than expected or changes while it is read is refused; what the header
-// gives away costs at most 64 MiB and 100 ms. Symbolic links are followed.
+// gives away costs at most 64 MiB and 100 ms (entries of a huge tokenizer, some
+// tenths of a second). Symbolic links are followed.
 // Every error carries the reason MODEL_FILE_INVALID (invalid_file.h) and names
 // the file, the byte, the field and what would be right:
 // NOT_FOUND if there is no such file, PERMISSION_DENIED if it may not be read,
