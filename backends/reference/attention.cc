@@ -1,0 +1,168 @@
+// Soft-max attention of one row and head over all runs, as it is written down:
+// all scores, their largest, the exponentials and their sum, the weighted
+// values. Keys of a chunk's view are laid out first so that sixteen scores are
+// made side by side.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "backends/reference/lanes.h"
+#include "backends/reference/ops.h"
+#include "backends/reference/parallel.h"
+
+namespace millrace::backends::reference {
+namespace {
+
+// Keys and values of one KV head in one run, in text order.
+struct HeadOfRun {
+  std::vector<Lanes> keys;    // [group of 16 tokens][head_dim], lane = token
+  std::vector<Lanes> values;  // [token][head_dim / 16, up], lane = number
+};
+
+struct GatheredRun {
+  cache::KvRun run;
+  std::vector<HeadOfRun> heads;  // [num_kv_heads]
+};
+
+int Groups(int64_t n) { return static_cast<int>((n + kLanes - 1) / kLanes); }
+
+class Gatherer {
+ public:
+  Gatherer(const PlainKvStorage& kv, int layer) : kv_(kv), layer_(layer) {}
+
+  GatheredRun Gather(const cache::KvRun& run) const {
+    const cache::KvSpec& spec = kv_.spec();
+    GatheredRun out;
+    out.run = run;
+    out.heads.resize(spec.num_kv_heads);
+    for (HeadOfRun& head : out.heads) {
+      head.keys.resize(size_t(Groups(run.length)) * spec.head_dim, Lanes{});
+      head.values.resize(run.length * Groups(spec.head_dim), Lanes{});
+    }
+    std::vector<float> row(kv_.row_values());
+    for (int64_t i = 0; i < run.length; ++i) GatherToken(i, row, out);
+    return out;
+  }
+
+ private:
+  void GatherToken(int64_t i, std::vector<float>& row, GatheredRun& out) const {
+    const int64_t slot = out.run.first_slot + i;
+    const int32_t block = out.run.blocks[slot / cache::kBlockTokens];
+    const int in_block = static_cast<int>(slot % cache::kBlockTokens);
+    const int dim = kv_.spec().head_dim;
+    kv_.LoadRow(layer_, KvPart::kKey, block, in_block, absl::MakeSpan(row));
+    for (size_t h = 0; h < out.heads.size(); ++h) {
+      Lanes* const group = &out.heads[h].keys[i / kLanes * dim];
+      for (int d = 0; d < dim; ++d) group[d][i % kLanes] = row[h * dim + d];
+    }
+    kv_.LoadRow(layer_, KvPart::kValue, block, in_block, absl::MakeSpan(row));
+    for (size_t h = 0; h < out.heads.size(); ++h) {
+      Lanes* const value = &out.heads[h].values[i * Groups(dim)];
+      for (int d = 0; d < dim; ++d) {
+        value[d / kLanes][d % kLanes] = row[h * dim + d];
+      }
+    }
+  }
+
+  const PlainKvStorage& kv_;
+  const int layer_;
+};
+
+// A stretch of visible tokens of a run: tokens begin <= i < end of it.
+struct Stretch {
+  const HeadOfRun* head;
+  int64_t begin, end;
+};
+
+Stretch Visible(const GatheredRun& run, int kv_head, int64_t t) {
+  const int64_t first = run.run.first_position;
+  const int64_t begin = std::max(first, run.run.rule.FirstVisible(t));
+  const int64_t end = std::min(run.run.end_position(), t + 1);
+  return {&run.heads[kv_head], begin - first, std::max(begin, end) - first};
+}
+
+// Appends query . key for the tokens of the stretch.
+void AppendScores(const Stretch& stretch, absl::Span<const float> query,
+                  std::vector<float>& scores) {
+  const int64_t dim = query.size();
+  for (int64_t i = stretch.begin; i < stretch.end;) {
+    const Lanes* const group = &stretch.head->keys[i / kLanes * dim];
+    Lanes sums = {};
+    for (int64_t d = 0; d < dim; ++d) sums += query[d] * group[d];
+    const int64_t end = std::min(stretch.end, (i / kLanes + 1) * kLanes);
+    for (; i < end; ++i) scores.push_back(sums[i % kLanes]);
+  }
+}
+
+// Turns scores into weights that add up to 1.
+void SoftMax(float scale, std::vector<float>& scores) {
+  const float largest = *std::max_element(scores.begin(), scores.end());
+  double sum = 0;
+  for (float& score : scores) {
+    score = std::exp((score - largest) * scale);
+    sum += score;
+  }
+  for (float& score : scores) score = static_cast<float>(score / sum);
+}
+
+// out = sum of weight * value over all stretches, in text order.
+void WeightedValues(absl::Span<const Stretch> stretches,
+                    absl::Span<const float> weights, absl::Span<float> out) {
+  const int groups = Groups(out.size());
+  for (int g = 0; g < groups; ++g) {
+    Lanes sums = {};
+    const float* weight = weights.data();
+    for (const Stretch& stretch : stretches) {
+      for (int64_t i = stretch.begin; i < stretch.end; ++i) {
+        sums += *weight++ * stretch.head->values[i * groups + g];
+      }
+    }
+    const int end = std::min<int>(out.size(), (g + 1) * kLanes);
+    for (int d = g * kLanes; d < end; ++d) out[d] = sums[d % kLanes];
+  }
+}
+
+}  // namespace
+
+void ReferenceOps::Attention(int layer) {
+  int first_row = 0;
+  for (const Chunk& chunk : batch_->chunks) {
+    AttendChunk(layer, chunk, first_row);
+    first_row += chunk.rows();
+  }
+}
+
+void ReferenceOps::AttendChunk(int layer, const Chunk& chunk, int first_row) {
+  const int dim = config_.head_dim;
+  const int heads_per_kv_head = config_.num_heads / config_.num_kv_heads;
+  const float scale = 1 / std::sqrt(static_cast<float>(dim));
+  std::vector<GatheredRun> runs;
+  for (const cache::KvRun& run : chunk.view->runs) {
+    runs.push_back(Gatherer(*kv_, layer).Gather(run));
+  }
+  const auto attend = [&](int head, int r) {
+    const Row& row = rows_[r];
+    const size_t offset = (size_t(r) * config_.num_heads + head) * dim;
+    std::vector<Stretch> stretches;
+    std::vector<float> scores;
+    for (size_t i = 0; i < runs.size(); ++i) {
+      stretches.push_back(
+          Visible(runs[i], head / heads_per_kv_head, row.text_position));
+      std::vector<float> query(&query_[offset], &query_[offset + dim]);
+      Rotate(row.query[i].cosines, row.query[i].sines, absl::MakeSpan(query));
+      AppendScores(stretches.back(), query, scores);
+    }
+    SoftMax(scale, scores);
+    WeightedValues(stretches, scores, {&attended_[offset], size_t(dim)});
+  };
+  Parallel(config_.num_heads * chunk.rows(), num_threads_,
+           [&](int begin, int end) {
+             for (int i = begin; i < end; ++i) {
+               attend(i / chunk.rows(), first_row + i % chunk.rows());
+             }
+           });
+}
+
+}  // namespace millrace::backends::reference

@@ -1,0 +1,96 @@
+#include "backends/reference/kv_storage.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "backends/quant/half.h"
+
+namespace millrace::backends::reference {
+namespace {
+
+// mmap of zero bytes fails; a storage of no blocks is still a storage.
+size_t MappedBytes(const cache::KvSpec& spec, int32_t num_blocks) {
+  return std::max<size_t>(1, static_cast<size_t>(num_blocks) *
+                                 static_cast<size_t>(spec.BytesPerBlock()));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PlainKvStorage>> PlainKvStorage::Create(
+    const cache::KvSpec& spec, int32_t num_blocks) {
+  const size_t bytes = MappedBytes(spec, num_blocks);
+  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("create KV storage: ", bytes, " bytes for ", num_blocks,
+                     " blocks do not fit the address space; ask for fewer"));
+  }
+  return std::unique_ptr<PlainKvStorage>(
+      new PlainKvStorage(spec, num_blocks, memory));
+}
+
+PlainKvStorage::~PlainKvStorage() {
+  munmap(memory_, MappedBytes(spec_, num_blocks_));
+}
+
+absl::Status PlainKvStorage::ReadBlocks(absl::Span<const int32_t> blocks,
+                                        absl::Span<float> out) const {
+  const size_t values = cache::CanonicalBlockValues(spec_);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    Load(blocks[i] * values, out.subspan(i * values, values));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PlainKvStorage::WriteBlocks(absl::Span<const int32_t> blocks,
+                                         absl::Span<const float> in) {
+  const size_t values = cache::CanonicalBlockValues(spec_);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    Store(blocks[i] * values, in.subspan(i * values, values));
+  }
+  return absl::OkStatus();
+}
+
+void PlainKvStorage::StoreRow(int layer, KvPart part, int32_t block, int slot,
+                              absl::Span<const float> row) {
+  Store(RowOffset(layer, part, block, slot), row);
+}
+
+void PlainKvStorage::LoadRow(int layer, KvPart part, int32_t block, int slot,
+                             absl::Span<float> row) const {
+  Load(RowOffset(layer, part, block, slot), row);
+}
+
+size_t PlainKvStorage::RowOffset(int layer, KvPart part, int32_t block,
+                                 int slot) const {
+  const size_t plane =
+      2 * static_cast<size_t>(layer) + (part == KvPart::kValue ? 1 : 0);
+  return static_cast<size_t>(block) * cache::CanonicalBlockValues(spec_) +
+         (plane * cache::kBlockTokens + slot) * row_values();
+}
+
+void PlainKvStorage::Store(size_t offset, absl::Span<const float> values) {
+  if (spec_.dtype == cache::KvDtype::kF32) {
+    std::memcpy(static_cast<float*>(memory_) + offset, values.data(),
+                values.size() * sizeof(float));
+    return;
+  }
+  uint16_t* const halves = static_cast<uint16_t*>(memory_) + offset;
+  for (size_t i = 0; i < values.size(); ++i) halves[i] = FloatToHalf(values[i]);
+}
+
+void PlainKvStorage::Load(size_t offset, absl::Span<float> values) const {
+  if (spec_.dtype == cache::KvDtype::kF32) {
+    std::memcpy(values.data(), static_cast<const float*>(memory_) + offset,
+                values.size() * sizeof(float));
+    return;
+  }
+  const uint16_t* const halves = static_cast<const uint16_t*>(memory_) + offset;
+  for (size_t i = 0; i < values.size(); ++i) values[i] = HalfToFloat(halves[i]);
+}
+
+}  // namespace millrace::backends::reference
