@@ -36,7 +36,8 @@ class Tokenizer {
 
   virtual ~Tokenizer() = default;
 
-  // Ids of the text alone: no beginning-of-text token is added.
+  // Ids of the text alone: no beginning-of-text token is added. A byte for
+  // which the vocabulary has no token is left out.
   // REQUIRES: valid UTF-8.
   virtual std::vector<int32_t> Encode(absl::string_view text,
                                       SpecialTokens special) const = 0;
@@ -52,8 +53,8 @@ class Tokenizer {
 
   // How a token is written, special ones too: "<|im_end|>".
   virtual absl::string_view Spelling(int32_t id) const = 0;
-  virtual std::optional<int32_t> FindSpecial(absl::string_view spelling)
-      const = 0;
+  virtual std::optional<int32_t> FindSpecial(
+      absl::string_view spelling) const = 0;
   virtual bool IsSpecial(int32_t id) const = 0;
   // Whether the token ends a turn: end of text, end of turn.
   virtual bool IsEndOfTurn(int32_t id) const = 0;

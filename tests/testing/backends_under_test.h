@@ -1,0 +1,48 @@
+// The backends that the contract and exactness suites are run on. A new one
+// joins by one line in backends_under_test.cc.
+#ifndef MILLRACE_TESTS_TESTING_BACKENDS_UNDER_TEST_H_
+#define MILLRACE_TESTS_TESTING_BACKENDS_UNDER_TEST_H_
+
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "backends/backend.h"
+#include "backends/ops.h"
+
+namespace millrace::testing {
+
+struct BackendUnderTest {
+  std::string name;     // of the test instance: letters, digits, underscores
+  std::string backend;  // in backends/registry.h
+  std::string cpu_kernels = "auto";  // as BackendOptions has it
+  // Whether products with quantised weights round activations to 8 bits.
+  bool int8_activations = false;
+  // Makes the operations alone.
+  absl::StatusOr<std::unique_ptr<backends::Ops>> (*new_ops)(
+      const backends::ModelFile&, const backends::LoadOptions&,
+      const backends::BackendOptions&) = nullptr;
+
+  // Deterministic, so that results can be compared bit by bit.
+  backends::BackendOptions Options(int num_threads) const {
+    return {.num_threads = num_threads,
+            .cpu_kernels = cpu_kernels,
+            .deterministic = true};
+  }
+};
+
+// Every backend of this program, each with every set of kernels; some may not
+// run on this machine. "reference" is the first.
+const std::vector<BackendUnderTest>& BackendsUnderTest();
+
+// Each backend once, with the kernels that it would choose.
+std::vector<BackendUnderTest> BackendsAsChosen();
+
+// For the names of test instances.
+std::ostream& operator<<(std::ostream& out, const BackendUnderTest& backend);
+
+}  // namespace millrace::testing
+
+#endif  // MILLRACE_TESTS_TESTING_BACKENDS_UNDER_TEST_H_
