@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "cache/policies/registry.h"
 #include "services/engine/generation_options.h"
@@ -83,6 +84,9 @@ struct HalfClose {};
 // An arm that this server does not know, or a message that conversion refused.
 struct Refused {
   absl::Status status;  // becomes the answer `rejected`
+  // If it was an append: a text in pieces breaks off with it.
+  bool append = false;
+  bool more_follows = false;
 };
 
 struct ClientMessage {

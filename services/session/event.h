@@ -77,6 +77,8 @@ struct Output {
   uint64_t turn = 0;
   uint64_t text_position = 0;  // of the first token
   std::vector<int32_t> token_ids;
+  // How many tokens, where token_ids does not name them; else 0.
+  uint64_t unnamed_tokens = 0;
   std::string text;
   std::vector<engine::TokenLogprobs> logprobs;
 };
@@ -116,6 +118,11 @@ using EventBody =
     std::variant<Opened, Resumed, InputQueued, InputAccepted, InputProgress,
                  TurnStarted, Output, TurnFinished, CacheUpdated,
                  OptionsUpdated, Rejected, GoAway, Closed>;
+
+// The tokens that an output accounts for.
+inline uint64_t NumTokens(const Output& output) {
+  return output.token_ids.size() + output.unnamed_tokens;
+}
 
 struct Event {
   // 1, 2, 3, ... over the life of the session, not of the stream.
