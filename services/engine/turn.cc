@@ -11,6 +11,7 @@
 #include "services/engine/sampling/choose.h"
 #include "services/engine/sampling/logprobs.h"
 #include "services/engine/sampling/philox.h"
+#include "services/engine/sampling/scan.h"
 #include "services/engine/stop_matcher.h"
 #include "services/text/utf8_assembler.h"
 

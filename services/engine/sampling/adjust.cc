@@ -1,7 +1,6 @@
 #include "services/engine/sampling/adjust.h"
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 #include <vector>
 
@@ -46,16 +45,6 @@ void Penalise(const SamplingOptions& options, const RecentTokens& recent,
 }
 
 }  // namespace
-
-bool HasNonfinite(absl::Span<const float> logits) {
-  // Infinity and NaN are the floats whose bits, less the sign, are largest. A
-  // maximum of integers runs in vector registers.
-  uint32_t largest = 0;
-  for (const float x : logits) {
-    largest = std::max(largest, std::bit_cast<uint32_t>(x) & 0x7FFFFFFF);
-  }
-  return largest >= 0x7F800000;
-}
 
 bool AdjustsLogits(const SamplingOptions& options) {
   return !options.logit_bias.empty() || Penalises(options);

@@ -11,9 +11,6 @@
 
 namespace millrace::engine {
 
-// Whether any logit is NaN or infinite.
-bool HasNonfinite(absl::Span<const float> logits);
-
 // Whether AdjustLogits has anything to do.
 bool AdjustsLogits(const SamplingOptions& options);
 

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <vector>
+
+#include "services/engine/sampling/scan.h"
 
 namespace millrace::engine {
 namespace {
@@ -79,27 +80,10 @@ float LeastLogit(const SamplingOptions& options, float largest) {
          1e-3f;
 }
 
-// The total weight that top_p counts with: of the top_k tokens, or of all.
-double TotalWeight(absl::Span<const float> logits, const RelativeWeight& weight,
-                   size_t top_k, std::vector<float>* memory) {
-  double total = 0;
-  if (top_k >= logits.size()) {
-    for (const float logit : logits) total += weight(logit);
-    return total;
-  }
-  memory->assign(logits.begin(), logits.end());
-  std::nth_element(memory->begin(),
-                   memory->begin() + static_cast<int64_t>(top_k) - 1,
-                   memory->end(), std::greater<float>());
-  for (size_t i = 0; i < top_k; ++i) total += weight((*memory)[i]);
-  return total;
-}
-
 // Keeps the memory of a choice for the next one, on whichever thread.
 struct Scratch {
   std::vector<Candidate> candidates;
-  std::vector<double> sums;
-  std::vector<float> logits;
+  std::vector<double> sums;  // of the weights of the first 1, 2, ... tokens
 };
 
 Scratch& ScratchOfThisThread() {
@@ -107,45 +91,104 @@ Scratch& ScratchOfThisThread() {
   return scratch;
 }
 
+// One choice.
+class Choice {
+ public:
+  Choice(const SamplingOptions& options, absl::Span<const float> logits,
+         float largest, double uniform)
+      : options_(options),
+        logits_(logits),
+        largest_(largest),
+        weight_(largest, options.temperature),
+        uniform_(uniform),
+        top_k_(options.top_k <= 0
+                   ? logits.size()
+                   : std::min<size_t>(options.top_k, logits.size())) {}
+
+  // Chooses among the tokens whose logits are at least `least`; -1 if others
+  // could be chosen too. `all`: there are no others.
+  int32_t Among(float least, bool all) {
+    Candidates candidates(logits_, least, &scratch_.candidates);
+    if (!all && top_k_ < logits_.size() && candidates.size() < top_k_) {
+      return -1;
+    }
+    const double total = TotalWeight(candidates);
+    if (!Keep(candidates, total) && !all) return -1;
+    const std::vector<double>& sums = scratch_.sums;
+    const double point = uniform_ * (Unfiltered() ? total : sums.back());
+    const auto chosen = std::upper_bound(sums.begin(), sums.end() - 1, point);
+    return candidates[static_cast<size_t>(chosen - sums.begin())].id;
+  }
+
+ private:
+  // The sum of what is kept is then known beforehand, and the choice needs no
+  // token beyond the one it falls on.
+  bool Unfiltered() const {
+    return options_.top_p >= 1.0f && options_.min_p <= 0;
+  }
+
+  // What top_p counts with: the tokens that top_k kept.
+  double TotalWeight(Candidates& candidates) const {
+    double total = 0;
+    if (!Unfiltered() && options_.top_p >= 1.0f) return total;  // unused
+    if (top_k_ == logits_.size()) {
+      return SumOfWeights(logits_, largest_, options_.temperature);
+    }
+    const size_t kept = std::min(top_k_, candidates.size());
+    for (size_t i = 0; i < kept; ++i) total += weight_(candidates[i].logit);
+    return total;
+  }
+
+  // Fills `sums` with the tokens that are kept, as far as the choice needs
+  // them. False if it ran out of candidates.
+  bool Keep(Candidates& candidates, double total) {
+    std::vector<double>& sums = scratch_.sums;
+    sums.clear();
+    const size_t most = std::min(top_k_, candidates.size());
+    for (size_t rank = 0; rank < most; ++rank) {
+      const double weight = weight_(candidates[rank].logit);
+      if (rank > 0 && (weight < options_.min_p || weight == 0)) return true;
+      sums.push_back((sums.empty() ? 0 : sums.back()) + weight);
+      if (Unfiltered() && sums.back() > uniform_ * total) return true;
+      if (options_.top_p < 1.0f && sums.back() >= options_.top_p * total) {
+        return true;
+      }
+    }
+    return most == top_k_;
+  }
+
+  const SamplingOptions& options_;
+  const absl::Span<const float> logits_;
+  const float largest_;
+  const RelativeWeight weight_;
+  const double uniform_;
+  const size_t top_k_;
+  Scratch& scratch_ = ScratchOfThisThread();
+};
+
 }  // namespace
 
 int32_t Greedy(absl::Span<const float> logits) {
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) -
+  const float largest = Largest(logits);
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) -
                               logits.begin());
 }
 
 int32_t Choose(const SamplingOptions& options, absl::Span<const float> logits,
                double uniform) {
-  Scratch& scratch = ScratchOfThisThread();
-  const float largest = *std::max_element(logits.begin(), logits.end());
+  const float largest = Largest(logits);
   if (std::isinf(largest)) return Greedy(logits);
-  const RelativeWeight weight(largest, options.temperature);
-  const size_t top_k = options.top_k <= 0
-                           ? logits.size()
-                           : std::min<size_t>(options.top_k, logits.size());
-  // Without top_p and min_p the sum of what is kept is known beforehand, and
-  // the choice needs no token beyond the one it falls on.
-  const bool known = options.top_p >= 1.0f && options.min_p <= 0;
-  const double total = known || options.top_p < 1.0f
-                           ? TotalWeight(logits, weight, top_k, &scratch.logits)
-                           : 0;
-  const double enough = known                  ? uniform * total
-                        : options.top_p < 1.0f ? options.top_p * total
-                                               : HUGE_VAL;
-
-  Candidates candidates(logits, LeastLogit(options, largest),
-                        &scratch.candidates);
-  std::vector<double>& sums = scratch.sums;  // of the weights kept so far
-  sums.clear();
-  for (size_t rank = 0; rank < std::min(top_k, candidates.size()); ++rank) {
-    const double w = weight(candidates[rank].logit);
-    if (rank > 0 && (w < options.min_p || w == 0)) break;
-    sums.push_back((sums.empty() ? 0 : sums.back()) + w);
-    if (known ? sums.back() > enough : sums.back() >= enough) break;
+  Choice choice(options, logits, largest, uniform);
+  const float least = LeastLogit(options, largest);
+  // Nearly always the choice falls on the few tokens that are at most e^8 times
+  // less likely than the first, or e^16 times; only they are put in order.
+  for (const float times : {8.0f, 16.0f}) {
+    const float likely = largest - times * options.temperature;
+    if (likely <= least) break;
+    const int32_t id = choice.Among(likely, /*all=*/false);
+    if (id >= 0) return id;
   }
-  const double point = uniform * (known ? total : sums.back());
-  const auto chosen = std::upper_bound(sums.begin(), sums.end() - 1, point);
-  return candidates[static_cast<size_t>(chosen - sums.begin())].id;
+  return choice.Among(least, /*all=*/true);
 }
 
 }  // namespace millrace::engine

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "services/engine/sampling/scan.h"
+
 namespace millrace::engine {
 namespace {
 
@@ -15,7 +17,7 @@ bool Likelier(const Entry& a, const Entry& b) {
 }
 
 // The `top` largest logits with their ids. The heap's front is the first to go.
-std::vector<Entry> Largest(absl::Span<const float> logits, size_t top) {
+std::vector<Entry> Likeliest(absl::Span<const float> logits, size_t top) {
   std::vector<Entry> heap;
   for (size_t i = 0; i < logits.size() && top > 0; ++i) {
     const Entry entry{static_cast<int32_t>(i), logits[i]};
@@ -34,10 +36,8 @@ std::vector<Entry> Largest(absl::Span<const float> logits, size_t top) {
 }  // namespace
 
 double LogSumExp(absl::Span<const float> logits) {
-  const float largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - largest);
-  return largest + std::log(sum);
+  const float largest = Largest(logits);
+  return largest + std::log(SumOfWeights(logits, largest, 1.0f));
 }
 
 TokenLogprobs LogprobsOf(absl::Span<const float> logits, int32_t token_id,
@@ -49,7 +49,7 @@ TokenLogprobs LogprobsOf(absl::Span<const float> logits, int32_t token_id,
   TokenLogprobs result;
   result.token_id = token_id;
   result.logprob = logprob(logits[static_cast<size_t>(token_id)]);
-  result.top = Largest(logits, static_cast<size_t>(top));
+  result.top = Likeliest(logits, static_cast<size_t>(top));
   for (auto& [id, value] : result.top) value = logprob(value);
   return result;
 }

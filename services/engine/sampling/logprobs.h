@@ -9,7 +9,7 @@
 
 namespace millrace::engine {
 
-// log(sum(exp(logits))), summed in double precision.
+// log(sum(exp(logits))), to 1e-6.
 // REQUIRES: not empty, all finite.
 double LogSumExp(absl::Span<const float> logits);
 
