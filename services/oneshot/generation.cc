@@ -1,0 +1,255 @@
+#include "services/oneshot/generation.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "services/errors/errors.h"
+#include "services/oneshot/request_policy.h"
+
+namespace millrace::oneshot {
+namespace {
+
+using engine::FinishReason;
+
+constexpr uint64_t kTurn = 1;  // the only one
+
+absl::Status DoesNotFit(int64_t tokens, int64_t limit) {
+  return errors::MakeError(
+      absl::StatusCode::kFailedPrecondition, errors::Reason::kCacheFull,
+      absl::StrCat("a prompt of ", tokens, " tokens does not fit into ", limit,
+                   ", all that policy 'full' holds; ask for a policy that "
+                   "evicts, such as 'sinks'"),
+      {.field = "inputs",
+       .metadata = {{"requested", absl::StrCat(tokens)},
+                    {"limit", absl::StrCat(limit)}},
+       .retry_after = std::nullopt});
+}
+
+}  // namespace
+
+std::shared_ptr<Generation> Generation::Start(const Dependencies& deps,
+                                              GenerationRequest request,
+                                              Admitted admitted) {
+  std::shared_ptr<Generation> generation(
+      new Generation(deps, std::move(request), std::move(admitted)));
+  deps.active->Add(generation);
+  deps.engine->Post([generation] { generation->Enqueue(); });
+  return generation;
+}
+
+Generation::Generation(const Dependencies& deps, GenerationRequest request,
+                       Admitted admitted)
+    : deps_(deps),
+      request_(std::move(request)),
+      admitted_(std::move(admitted)),
+      log_(deps.log),
+      reporter_(request_.policy.policy,
+                request_.options.response.cache_update_interval_tokens),
+      requested_(deps.now()) {}
+
+void Generation::Enqueue() {
+  if (over_) return;
+  const int64_t tokens = static_cast<int64_t>(request_.prompt.size());
+  const auto limit = TextLimit(*request_.policy.policy);
+  if (limit && tokens > *limit) {
+    over_ = true;
+    admitted_(DoesNotFit(tokens, *limit));
+    return;
+  }
+  self_ = shared_from_this();
+  ticket_ = deps_.queue->Submit(
+      {.policy = request_.policy.policy}, this,
+      [this](auto sequence) { OnAdmitted(std::move(sequence)); });
+}
+
+void Generation::OnAdmitted(
+    absl::StatusOr<std::unique_ptr<engine::Sequence>> sequence) {
+  const std::shared_ptr<Generation> keep = self_;
+  if (!sequence.ok()) {
+    over_ = true;
+    admitted_(sequence.status());
+    Release();
+    return;
+  }
+  sequence_ = *std::move(sequence);
+  started_ = deps_.now();
+  length_ = static_cast<int64_t>(request_.prompt.size());
+  log_.SetOnDrained([weak = weak_from_this(), engine = deps_.engine] {
+    engine->Post([weak] {
+      const auto self = weak.lock();
+      if (self && self->sequence_) self->sequence_->SetPaused(false);
+    });
+  });
+  admitted_(absl::OkStatus());
+  if (deps_.on_event) {
+    deps_.on_event(request_.id, request_.policy.policy->Name(),
+                   session::InputAccepted{.tokens = request_.prompt.size()});
+    deps_.on_event(request_.id, request_.policy.policy->Name(),
+                   session::TurnStarted{.turn = kTurn});
+  }
+  sequence_->Append(request_.prompt);
+  sequence_->WantLogits(engine::Logits::kLast);
+}
+
+void Generation::OnRows(int64_t first, int64_t count,
+                        absl::Span<const float> logits) {
+  peak_resident_ = sequence_->peak_resident_tokens();
+  if (logits.empty()) {
+    Report(first + count);
+    return;
+  }
+  const auto limit = TextLimit(*request_.policy.policy);
+  if (limit && length_ >= *limit) {
+    Finish(FinishReason::kCapacity, absl::OkStatus());
+    return;
+  }
+  last_token_ = deps_.now();
+  if (!turn_) StartTurn();
+  const engine::TurnStep step = turn_->Next(logits, last_token_);
+  EmitOutput(step);
+  if (step.finished) {
+    Finish(*step.finished,
+           *step.finished == FinishReason::kError
+               ? errors::MakeError(absl::StatusCode::kInternal,
+                                   errors::Reason::kNonfiniteLogits,
+                                   "the model's logits are not finite")
+               : absl::OkStatus(),
+           step.stop_match);
+    return;
+  }
+  Report(length_);
+  sequence_->Append({&step.token_id, 1});
+  PauseWhileFull();
+}
+
+// The turn begins with its first token: so does its time limit.
+void Generation::StartTurn() {
+  first_token_ = last_token_;
+  turn_ = std::make_unique<engine::Turn>(
+      request_.options, engine::Turn::Context{.turn = kTurn,
+                                              .tokenizer = deps_.tokenizer,
+                                              .recent = &recent_,
+                                              .started = first_token_});
+  recent_.Add(request_.prompt);
+}
+
+void Generation::OnError(const absl::Status& status) {
+  if (absl::IsFailedPrecondition(status)) {
+    Finish(FinishReason::kCapacity, absl::OkStatus());
+    return;
+  }
+  Finish(FinishReason::kError,
+         errors::MakeError(absl::StatusCode::kInternal,
+                           errors::Reason::kDeviceError,
+                           "the backend failed to compute a step"));
+}
+
+void Generation::Emit(session::EventBody event) {
+  if (deps_.on_event) {
+    deps_.on_event(request_.id, request_.policy.policy->Name(), event);
+  }
+  if (auto* output = std::get_if<session::Output>(&event)) {
+    const engine::ResponseOptions& wanted = request_.options.response;
+    if (!wanted.text) output->text.clear();
+    if (!wanted.token_ids) output->token_ids.clear();
+    if (output->text.empty() && output->token_ids.empty() &&
+        output->logprobs.empty()) {
+      return;
+    }
+  }
+  log_.Append(std::move(event));
+}
+
+void Generation::EmitOutput(const engine::TurnStep& step) {
+  session::Output output{.turn = kTurn,
+                         .text_position = static_cast<uint64_t>(length_)};
+  if (step.token_id >= 0) {
+    ++length_;
+    output.token_ids.push_back(step.token_id);
+    if (step.logprobs) output.logprobs.push_back(*step.logprobs);
+  }
+  output.text = step.text;
+  if (!output.token_ids.empty() || !output.text.empty()) {
+    Emit(std::move(output));
+  }
+}
+
+void Generation::Report(int64_t length) {
+  if (auto update = reporter_.Advance(length)) Emit(*std::move(update));
+}
+
+void Generation::PauseWhileFull() {
+  if (!log_.Full()) return;
+  sequence_->SetPaused(true);
+  // It may have drained before the pause.
+  if (!log_.Full()) sequence_->SetPaused(false);
+}
+
+void Generation::Finish(FinishReason reason, const absl::Status& error,
+                        std::optional<engine::StopMatch> match) {
+  const std::shared_ptr<Generation> keep = self_;
+  over_ = true;
+  if (reason == FinishReason::kCapacity &&
+      request_.policy.on_full == cache::OnFull::kError) {
+    Finish(FinishReason::kError,
+           errors::MakeError(
+               absl::StatusCode::kFailedPrecondition,
+               errors::Reason::kCacheFull,
+               absl::StrCat("the text has ", length_,
+                            " tokens, all that policy 'full' holds")));
+    return;
+  }
+  if (std::string held = turn_ ? turn_->Flush() : ""; !held.empty()) {
+    Emit(session::Output{.turn = kTurn,
+                         .text_position = static_cast<uint64_t>(length_),
+                         .token_ids = {},
+                         .text = std::move(held),
+                         .logprobs = {}});
+  }
+  if (auto update = reporter_.Finish(length_)) Emit(*std::move(update));
+  session::TurnFinished finished{.turn = kTurn, .reason = reason};
+  finished.stop_match = std::move(match);
+  finished.usage = CurrentUsage();
+  finished.kept_until = length_;
+  finished.error = error;
+  Emit(std::move(finished));
+  Release();
+}
+
+void Generation::Cancel() {
+  deps_.engine->Post([self = shared_from_this()] {
+    if (self->over_) return;
+    self->over_ = true;
+    self->Release();
+  });
+}
+
+void Generation::Drain() {
+  deps_.engine->Post([self = shared_from_this()] {
+    if (self->sequence_) self->Finish(FinishReason::kDrained, absl::OkStatus());
+  });
+}
+
+void Generation::Release() {
+  deps_.queue->Cancel(ticket_);
+  sequence_.reset();
+  self_.reset();
+}
+
+session::Usage Generation::CurrentUsage() const {
+  session::Usage usage;
+  usage.input_tokens = request_.prompt.size();
+  usage.generated_tokens = turn_ ? turn_->generated_tokens() : 0;
+  usage.text_position = length_;
+  usage.visible_tokens = reporter_.ledger().VisibleTokens(length_);
+  usage.evicted_tokens = length_ - usage.visible_tokens;
+  usage.peak_resident_tokens = peak_resident_;
+  usage.queued = started_ - requested_;
+  if (usage.generated_tokens > 0) {
+    usage.time_to_first_token = first_token_ - requested_;
+    usage.decode = last_token_ - first_token_;
+  }
+  return usage;
+}
+
+}  // namespace millrace::oneshot

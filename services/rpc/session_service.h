@@ -1,0 +1,20 @@
+// SessionService.Connect: one stream, one session.
+#ifndef MILLRACE_SERVICES_RPC_SESSION_SERVICE_H_
+#define MILLRACE_SERVICES_RPC_SESSION_SERVICE_H_
+
+#include <memory>
+
+#include "services/rpc/serving.h"
+
+namespace grpc {
+class Service;
+}
+
+namespace millrace::rpc {
+
+// `shared` is borrowed and outlives the service.
+std::unique_ptr<grpc::Service> NewSessionService(const ServiceContext& shared);
+
+}  // namespace millrace::rpc
+
+#endif  // MILLRACE_SERVICES_RPC_SESSION_SERVICE_H_
