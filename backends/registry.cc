@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "backends/onednn/backend.h"
 #include "backends/reference/backend.h"
 
 namespace millrace::backends {
@@ -14,6 +15,7 @@ struct Entry {
 
 // Every backend there is, best first.
 constexpr Entry kBackends[] = {
+    {"onednn", NewOnednnBackend},
     {"reference", NewReferenceBackend},
 };
 

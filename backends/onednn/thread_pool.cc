@@ -52,18 +52,33 @@ void ThreadPool::Run(int n, int chunk, Work work) {
   }
   work_ = &work;
   chunk_ = chunk;
-  finished_.store(0, std::memory_order_relaxed);
+  gate_.store(kOpen, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
   Claim(0);
-  for (int i = 0; finished_.load(std::memory_order_acquire) != threads - 1;
-       ++i) {
+  CloseGate();
+}
+
+void ThreadPool::CloseGate() {
+  gate_.fetch_and(~kOpen, std::memory_order_relaxed);
+  for (int i = 0; gate_.load(std::memory_order_acquire) != 0; ++i) {
     if (i < kSpins) {
       Pause();
     } else {
       std::this_thread::yield();
     }
   }
+}
+
+bool ThreadPool::Enter() {
+  int32_t gate = gate_.load(std::memory_order_relaxed);
+  while ((gate & kOpen) != 0) {
+    if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire,
+                                    std::memory_order_relaxed)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 void ThreadPool::Claim(int worker) {
@@ -95,8 +110,9 @@ void ThreadPool::WorkerLoop(int worker) {
     WaitForEpoch(seen);
     seen = epoch_.load(std::memory_order_acquire);
     if (stopping_.load(std::memory_order_relaxed)) return;
+    if (!Enter()) continue;
     Claim(worker);
-    finished_.fetch_add(1, std::memory_order_release);
+    gate_.fetch_sub(1, std::memory_order_release);
   }
 }
 

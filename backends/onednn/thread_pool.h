@@ -22,8 +22,10 @@ namespace millrace::backends::onednn {
 
 // Not thread-safe: Run is called by one thread, which works as worker 0.
 //
-// Idle threads spin for some microseconds, then yield, then sleep; Run's end
-// spins and then yields. Run allocates nothing.
+// Run waits for those alone who have begun to work: a thread that the system
+// has not scheduled in time takes no part, as when other processes want the
+// cores. Idle threads spin for some microseconds, then yield, then sleep; Run's
+// end spins and then yields. Run allocates nothing.
 class ThreadPool {
  public:
   // REQUIRES: num_threads >= 1, the caller's included.
@@ -49,14 +51,20 @@ class ThreadPool {
   };
 
   void WorkerLoop(int worker);
+  bool Enter();
+  void CloseGate();
   void Claim(int worker);
   void WaitForEpoch(int32_t seen) const;
 
   std::unique_ptr<Range[]> ranges_;
   const Work* work_ = nullptr;
   int chunk_ = 1;
+  // Counts runs; workers sleep on it.
   alignas(64) std::atomic<int32_t> epoch_{0};
-  alignas(64) std::atomic<int32_t> finished_{0};
+  // While kOpen is set, workers may enter; the rest counts those inside. What
+  // a run sets up is written while the gate is shut and nobody inside.
+  static constexpr int32_t kOpen = 1 << 30;
+  alignas(64) std::atomic<int32_t> gate_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> workers_;
 };

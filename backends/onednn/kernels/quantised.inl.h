@@ -21,67 +21,117 @@
 
 constexpr int kHalves = kGroupRows / Isa::kLanes;
 
-// The sums of one block for NT tokens from `t` on.
-template <int NT>
-struct BlockSums {
-  typename Isa::Sum sums[NT][kHalves];
+// Token t of a panel and those behind it, at the current block. Pointers that
+// advance, so that every address in a loop is a pointer and a constant.
+template <int W>
+struct Cursor {
+  const int8_t* q;
+  const float* d;
+  const float* s;
+  const int32_t* c;
+
+  Cursor(const QuantisedPanel& x, int t)
+      : q(x.q + 4 * t), d(x.d + t), s(x.s + t), c(x.c + t) {}
+  void Advance() {
+    q += 32 * W;
+    d += W;
+    s += W;
+    c += W;
+  }
 };
 
+// The sums of one block for NT tokens.
 template <int NT>
-inline void AddScaled(const QuantisedPanel& x, int b, int t, Isa::F d, int h,
-                      const BlockSums<NT>& block, Isa::F (&acc)[NT][kHalves]) {
-#pragma GCC unroll 8
-  for (int i = 0; i < NT; ++i) {
-    const Isa::F scale = Isa::Mul(d, Isa::Set1(x.d[b * x.width + t + i]));
-    acc[i][h] =
-        Isa::Fma(scale, Isa::ToFloat(block.sums[i][h].Total()), acc[i][h]);
-  }
-}
+struct BlockSums {
+  Isa::Sum sums[NT][kHalves];
 
-// Adds 16 x 32 products of nibbles for NT tokens.
-template <int NT, int W>
-inline void AddNibbles(const uint8_t* nibbles, const int8_t* q, int t,
-                       BlockSums<NT>& block) {
+  void StartAtZero() {
+#pragma GCC unroll 8
+    for (int i = 0; i < NT; ++i) {
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; ++h) sums[i][h].StartAtZero();
+    }
+  }
+  void StartAt(const int32_t* c, int shift) {
+#pragma GCC unroll 8
+    for (int i = 0; i < NT; ++i) {
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; ++h) sums[i][h].StartAt(c[i] >> shift);
+    }
+  }
+
+  // Adds 16 x 32 products of nibbles.
+  template <int W>
+  void AddNibbles(const uint8_t* nibbles, const int8_t* q) {
 #pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
+    for (int j = 0; j < 4; ++j) {
 #pragma GCC unroll 2
-    for (int h = 0; h < kHalves; ++h) {
-      const Isa::I w = Isa::LoadBytes(nibbles + 64 * j + 4 * Isa::kLanes * h);
-      const Isa::I low = Isa::LowNibbles(w), high = Isa::HighNibbles(w);
+      for (int h = 0; h < kHalves; ++h) {
+        const Isa::I w = Isa::LoadBytes(nibbles + 64 * j + 4 * Isa::kLanes * h);
+        const Isa::I low = Isa::LowNibbles(w), high = Isa::HighNibbles(w);
 #pragma GCC unroll 8
-      for (int i = 0; i < NT; ++i) {
-        block.sums[i][h].AddNibbles(low, q + 4 * (j * W + t + i));
-        block.sums[i][h].AddNibbles(high, q + 4 * ((j + 4) * W + t + i));
+        for (int i = 0; i < NT; ++i) {
+          sums[i][h].AddNibbles(low, q + 4 * (j * W + i));
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < NT; ++i) {
+          sums[i][h].AddNibbles(high, q + 4 * ((j + 4) * W + i));
+        }
       }
     }
   }
-}
 
-template <int NT, int W>
-inline void AddBytes(const uint8_t* bytes, const int8_t* q, int t,
-                     BlockSums<NT>& block) {
+  template <int W>
+  void AddBytes(const uint8_t* bytes, const int8_t* q) {
 #pragma GCC unroll 8
-  for (int j = 0; j < 8; ++j) {
+    for (int j = 0; j < 8; ++j) {
 #pragma GCC unroll 2
-    for (int h = 0; h < kHalves; ++h) {
-      const Isa::I w = Isa::LoadBytes(bytes + 64 * j + 4 * Isa::kLanes * h);
+      for (int h = 0; h < kHalves; ++h) {
+        const Isa::I w = Isa::LoadBytes(bytes + 64 * j + 4 * Isa::kLanes * h);
 #pragma GCC unroll 8
-      for (int i = 0; i < NT; ++i) {
-        block.sums[i][h].AddBytes(w, q + 4 * (j * W + t + i));
+        for (int i = 0; i < NT; ++i) {
+          sums[i][h].AddBytes(w, q + 4 * (j * W + i));
+        }
       }
     }
   }
-}
+};
 
+// What becomes of the tokens' outputs.
 template <int NT>
-inline void Store(const Isa::F (&acc)[NT][kHalves], float* out,
-                  ptrdiff_t stride) {
-  for (int i = 0; i < NT; ++i) {
+struct Outputs {
+  Isa::F acc[NT][kHalves] = {};
+
+  void AddMinima(const uint8_t* minima, const float* s) {
+#pragma GCC unroll 2
     for (int h = 0; h < kHalves; ++h) {
-      Isa::Store(out + i * stride + h * Isa::kLanes, acc[i][h]);
+      const Isa::F m = Isa::LoadHalf(minima + 2 * Isa::kLanes * h);
+#pragma GCC unroll 8
+      for (int i = 0; i < NT; ++i) {
+        acc[i][h] = Isa::Fma(m, Isa::Set1(s[i]), acc[i][h]);
+      }
     }
   }
-}
+  void AddScaled(const uint8_t* scales, const float* d,
+                 const BlockSums<NT>& block) {
+#pragma GCC unroll 2
+    for (int h = 0; h < kHalves; ++h) {
+      const Isa::F weight = Isa::LoadHalf(scales + 2 * Isa::kLanes * h);
+#pragma GCC unroll 8
+      for (int i = 0; i < NT; ++i) {
+        acc[i][h] = Isa::Fma(Isa::Mul(weight, Isa::Set1(d[i])),
+                             Isa::ToFloat(block.sums[i][h].Total()), acc[i][h]);
+      }
+    }
+  }
+  void Store(float* out, ptrdiff_t stride) const {
+    for (int i = 0; i < NT; ++i) {
+      for (int h = 0; h < kHalves; ++h) {
+        Isa::Store(out + i * stride + h * Isa::kLanes, acc[i][h]);
+      }
+    }
+  }
+};
 
 // Bytes that the stream is fetched ahead; the distance hardly matters.
 constexpr int kAhead = 4096;
@@ -98,95 +148,61 @@ inline void Prefetch(const uint8_t* tile, int bytes) {
 
 struct Q4_1 {
   template <int NT, int W>
-  static void Run(const uint8_t* tile, int blocks, const QuantisedPanel& x,
-                  int t, float* out, ptrdiff_t stride) {
-    Isa::F acc[NT][kHalves] = {};
-    for (int b = 0; b < blocks; ++b, tile += 320) {
+  static void Run(const uint8_t* tile, int blocks, Cursor<W> x, float* out,
+                  ptrdiff_t stride) {
+    Outputs<NT> outputs;
+    for (int b = 0; b < blocks; ++b, tile += 320, x.Advance()) {
       Prefetch<NT>(tile, 320);
       BlockSums<NT> block;
-      for (int i = 0; i < NT; ++i) {
-        for (int h = 0; h < kHalves; ++h) block.sums[i][h].StartAtZero();
-      }
-      AddNibbles<NT, W>(tile + 64, x.q + b * 32 * W, t, block);
-#pragma GCC unroll 2
-      for (int h = 0; h < kHalves; ++h) {
-        const Isa::F m = Isa::LoadHalf(tile + 32 + 2 * Isa::kLanes * h);
-#pragma GCC unroll 8
-        for (int i = 0; i < NT; ++i) {
-          acc[i][h] = Isa::Fma(m, Isa::Set1(x.s[b * W + t + i]), acc[i][h]);
-        }
-        AddScaled(x, b, t, Isa::LoadHalf(tile + 2 * Isa::kLanes * h), h, block,
-                  acc);
-      }
+      block.StartAtZero();
+      block.template AddNibbles<W>(tile + 64, x.q);
+      outputs.AddMinima(tile + 32, x.s);
+      outputs.AddScaled(tile, x.d, block);
     }
-    Store(acc, out, stride);
+    outputs.Store(out, stride);
   }
 };
 
 // Formats without a minimum keep tiles in pairs: 2 x 16 scales, 2 x quants.
 // The sum starts at c or c / 16, which undoes the offset of the quants.
 
-template <int NT>
-inline void StartSums(const QuantisedPanel& x, int b, int t, int shift,
-                      BlockSums<NT>& block) {
-#pragma GCC unroll 8
-  for (int i = 0; i < NT; ++i) {
-#pragma GCC unroll 2
-    for (int h = 0; h < kHalves; ++h) {
-      block.sums[i][h].StartAt(x.c[b * x.width + t + i] >> shift);
-    }
-  }
-}
-
 struct Q4_0 {
   template <int NT, int W>
-  static void Run(const uint8_t* group, int blocks, const QuantisedPanel& x,
-                  int t, float* out, ptrdiff_t stride) {
-    Isa::F acc[NT][kHalves] = {};
-    for (int b = 0; b < blocks; ++b) {
-      const uint8_t* pair = group + (b / 2) * 576;
-      const uint8_t* quants = pair + 64 + (b % 2) * 256;
+  static void Run(const uint8_t* group, int blocks, Cursor<W> x, float* out,
+                  ptrdiff_t stride) {
+    Outputs<NT> outputs;
+    for (int b = 0; b < blocks; ++b, x.Advance()) {
+      const uint8_t* const pair = group + (b / 2) * 576;
+      const uint8_t* const quants = pair + 64 + (b % 2) * 256;
       Prefetch<NT>(quants, 288);
       BlockSums<NT> block;
-      StartSums(x, b, t, 4, block);  // -8 * sum of q
-      AddNibbles<NT, W>(quants, x.q + b * 32 * W, t, block);
-#pragma GCC unroll 2
-      for (int h = 0; h < kHalves; ++h) {
-        AddScaled(x, b, t,
-                  Isa::LoadHalf(pair + (b % 2) * 32 + 2 * Isa::kLanes * h), h,
-                  block, acc);
-      }
+      block.StartAt(x.c, 4);  // -8 * sum of q
+      block.template AddNibbles<W>(quants, x.q);
+      outputs.AddScaled(pair + (b % 2) * 32, x.d, block);
     }
-    Store(acc, out, stride);
+    outputs.Store(out, stride);
   }
 };
 
 struct Q8_0 {
   template <int NT, int W>
-  static void Run(const uint8_t* group, int blocks, const QuantisedPanel& x,
-                  int t, float* out, ptrdiff_t stride) {
-    Isa::F acc[NT][kHalves] = {};
-    for (int b = 0; b < blocks; ++b) {
-      const uint8_t* pair = group + (b / 2) * 1088;
-      const uint8_t* quants = pair + 64 + (b % 2) * 512;
+  static void Run(const uint8_t* group, int blocks, Cursor<W> x, float* out,
+                  ptrdiff_t stride) {
+    Outputs<NT> outputs;
+    for (int b = 0; b < blocks; ++b, x.Advance()) {
+      const uint8_t* const pair = group + (b / 2) * 1088;
+      const uint8_t* const quants = pair + 64 + (b % 2) * 512;
       Prefetch<NT>(quants, 544);
       BlockSums<NT> block;
       if constexpr (Isa::kBytesNeedOffset) {
-        StartSums(x, b, t, 0, block);  // -128 * sum of q
+        block.StartAt(x.c, 0);  // -128 * sum of q
       } else {
-        for (int i = 0; i < NT; ++i) {
-          for (int h = 0; h < kHalves; ++h) block.sums[i][h].StartAtZero();
-        }
+        block.StartAtZero();
       }
-      AddBytes<NT, W>(quants, x.q + b * 32 * W, t, block);
-#pragma GCC unroll 2
-      for (int h = 0; h < kHalves; ++h) {
-        AddScaled(x, b, t,
-                  Isa::LoadHalf(pair + (b % 2) * 32 + 2 * Isa::kLanes * h), h,
-                  block, acc);
-      }
+      block.template AddBytes<W>(quants, x.q);
+      outputs.AddScaled(pair + (b % 2) * 32, x.d, block);
     }
-    Store(acc, out, stride);
+    outputs.Store(out, stride);
   }
 };
 
@@ -199,14 +215,16 @@ inline void Pass(const uint8_t* group, int blocks, const QuantisedPanel& x,
       return Pass<Format, NT - 1>(group, blocks, x, t, tokens, out, stride);
     }
   }
-  Format::template Run<NT, kPanelTokens>(group, blocks, x, t, out, stride);
+  Format::template Run<NT, kPanelTokens>(
+      group, blocks, Cursor<kPanelTokens>(x, t), out, stride);
 }
 
 template <class Format>
 void Product(const uint8_t* group, int blocks, const QuantisedPanel& x,
              int tokens, float* out, ptrdiff_t stride) {
   if (x.width == 1) {
-    return Format::template Run<1, 1>(group, blocks, x, 0, out, stride);
+    return Format::template Run<1, 1>(group, blocks, Cursor<1>(x, 0), out,
+                                      stride);
   }
   for (int t = 0; t < tokens; t += Isa::kTokens) {
     Pass<Format, Isa::kTokens>(group, blocks, x, t, tokens - t,

@@ -16,26 +16,42 @@ inline void Store16(float* p, V16 v) { __builtin_memcpy(p, &v, sizeof(v)); }
 
 inline V16 Broadcast16(float x) { return x - V16{}; }
 
-// The lanes by halves, always in this order.
-inline float Sum16(V16 v) {
-  float lanes[16];
-  Store16(lanes, v);
-  for (int n = 8; n > 0; n /= 2) {
-    for (int i = 0; i < n; ++i) lanes[i] += lanes[i + n];
+// Reductions: lanes by halves, always in this order.
+typedef float V8 __attribute__((vector_size(32)));
+typedef float V4 __attribute__((vector_size(16)));
+typedef int32_t I8 __attribute__((vector_size(32)));
+typedef int32_t I4 __attribute__((vector_size(16)));
+
+struct Adding {
+  template <class T>
+  static T Join(T a, T b) {
+    return a + b;
   }
-  return lanes[0];
+};
+
+struct Maximum {
+  template <class T>
+  static T Join(T a, T b) {
+    return b > a ? b : a;
+  }
+};
+
+template <class Op, class T8, class T4, class T16>
+inline auto Reduce(T16 v) {
+  T8 halves[2];
+  __builtin_memcpy(halves, &v, sizeof(v));
+  const T8 eight = Op::Join(halves[0], halves[1]);
+  T4 quarters[2];
+  __builtin_memcpy(quarters, &eight, sizeof(eight));
+  const T4 four = Op::Join(quarters[0], quarters[1]);
+  const T4 two = Op::Join(four, __builtin_shuffle(four, I4{2, 3, 2, 3}));
+  const T4 one = Op::Join(two, __builtin_shuffle(two, I4{1, 1, 1, 1}));
+  return one[0];
 }
 
-inline float Max16(V16 v) {
-  float lanes[16];
-  Store16(lanes, v);
-  for (int n = 8; n > 0; n /= 2) {
-    for (int i = 0; i < n; ++i) {
-      lanes[i] = lanes[i + n] > lanes[i] ? lanes[i + n] : lanes[i];
-    }
-  }
-  return lanes[0];
-}
+inline float Sum16(V16 v) { return Reduce<Adding, V8, V4>(v); }
+inline float Max16(V16 v) { return Reduce<Maximum, V8, V4>(v); }
+inline int32_t Sum16(I16 v) { return Reduce<Adding, I8, I4>(v); }
 
 // Adding 1.5 * 2^23 rounds to an integer, to nearest even, and leaves it in the
 // low bits. For |x| < 2^22.
@@ -95,14 +111,15 @@ inline void QuantiseBlock(const float* in, int b, int t,
       Max16(magnitude[0] > magnitude[1] ? magnitude[0] : magnitude[1]);
   const float inverse = max > kTiny ? 127.0f / max : 0.0f;
   const float d = max > kTiny ? max / 127.0f : 0.0f;
-  int32_t sum = 0;
+  I16 sums = {};
   int8_t q[32];
   for (int k = 0; k < 2; ++k) {
     const I16 rounded = RoundToInt(x[k] * inverse);
     const B16 bytes = __builtin_convertvector(rounded, B16);
     __builtin_memcpy(q + 16 * k, &bytes, 16);
-    for (int i = 0; i < 16; ++i) sum += rounded[i];
+    sums = sums + rounded;
   }
+  const int32_t sum = Sum16(sums);
   int8_t* const to =
       panel.q + (static_cast<ptrdiff_t>(b) * 8 * panel.width + t) * 4;
   for (int j = 0; j < 8; ++j) {
