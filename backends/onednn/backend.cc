@@ -69,4 +69,13 @@ absl::StatusOr<std::unique_ptr<Backend>> NewOnednnBackend(
   return std::make_unique<onednn::OnednnBackend>(options, **kernels);
 }
 
+absl::StatusOr<std::unique_ptr<Ops>> NewOnednnOps(
+    const ModelFile& file, const LoadOptions& load,
+    const BackendOptions& options) {
+  const absl::StatusOr<const onednn::Kernels*> kernels =
+      onednn::ChooseKernels(options.cpu_kernels);
+  if (!kernels.ok()) return kernels.status();
+  return onednn::CpuOps::Create(file, load, options, **kernels);
+}
+
 }  // namespace millrace::backends

@@ -7,12 +7,19 @@
 
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
+#include "backends/model_file/model_file.h"
+#include "backends/ops.h"
 
 namespace millrace::backends {
 
 // FAILED_PRECONDITION or INVALID_ARGUMENT for kernels that this CPU or this
 // program does not have, or a number of threads below 1.
 absl::StatusOr<std::unique_ptr<Backend>> NewOnednnBackend(
+    const BackendOptions& options);
+
+// The operations alone, for the contract suite. Errors as of LoadModel.
+absl::StatusOr<std::unique_ptr<Ops>> NewOnednnOps(
+    const ModelFile& file, const LoadOptions& load,
     const BackendOptions& options);
 
 }  // namespace millrace::backends

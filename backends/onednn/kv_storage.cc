@@ -1,7 +1,8 @@
 #include "backends/onednn/kv_storage.h"
 
 #include <algorithm>
-#include <cstring>
+#include <cstddef>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,8 +22,13 @@ int64_t TileBytes(const cache::KvSpec& spec) {
 
 absl::StatusOr<std::unique_ptr<TiledKvStorage>> TiledKvStorage::Create(
     const cache::KvSpec& spec, int32_t num_blocks, const Kernels* kernels) {
-  const int64_t bytes =
-      2 * TileBytes(spec) * spec.num_layers * spec.num_kv_heads * num_blocks;
+  size_t bytes = 2 * TileBytes(spec);
+  for (const int factor : {spec.num_layers, spec.num_kv_heads, num_blocks}) {
+    if (__builtin_mul_overflow(bytes, static_cast<size_t>(factor), &bytes)) {
+      bytes = std::numeric_limits<size_t>::max();  // more than can be had
+      break;
+    }
+  }
   absl::StatusOr<MemoryRegion> memory = MemoryRegion::Map(
       bytes, absl::StrCat("KV storage of ", num_blocks, " blocks"));
   if (!memory.ok()) return memory.status();
