@@ -34,6 +34,17 @@ EngineHarness::EngineHarness(const EngineOptions& options, int32_t num_blocks,
       engine(std::make_unique<testing::FakeModel>(testing::FakeModelOptions{},
                                                   &hooks),
              std::make_unique<testing::FakeKvStorage>(num_blocks), options) {
+  Start();
+}
+
+EngineHarness::EngineHarness(std::unique_ptr<backends::Model> model,
+                             std::unique_ptr<cache::KvStorage> storage,
+                             const EngineOptions& options)
+    : engine(std::move(model), std::move(storage), options) {
+  Start();
+}
+
+void EngineHarness::Start() {
   engine.SetStepObserver(
       [this](const StepTrace& trace) { traces.push_back(trace); });
   engine.Start();
@@ -66,6 +77,11 @@ void Writer::Write(int64_t count) {
   left_ = count;
   done_ = std::make_shared<absl::Notification>();
   sequence->WantLogits(Logits::kLast);
+}
+
+void Writer::Leave() {
+  sequence.reset();
+  engine_ = nullptr;
 }
 
 void Writer::OnRows(int64_t first, int64_t count,

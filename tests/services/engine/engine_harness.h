@@ -29,6 +29,9 @@ class EngineHarness {
   explicit EngineHarness(const EngineOptions& options = {},
                          int32_t num_blocks = 20'000,
                          testing::FakeModelHooks model_hooks = {});
+  EngineHarness(std::unique_ptr<backends::Model> model,
+                std::unique_ptr<cache::KvStorage> storage,
+                const EngineOptions& options);
   ~EngineHarness() { engine.Stop(); }
 
   // Runs `task` on the engine thread and waits for its end.
@@ -37,10 +40,13 @@ class EngineHarness {
   const testing::FakeModelHooks hooks;
   Engine engine;
   std::vector<StepTrace> traces;  // on the engine thread, or after Stop
+
+ private:
+  void Start();
 };
 
 // Owns a sequence. All but WaitUntilDone is for the engine thread. It stops the
-// engine before it goes.
+// engine before it goes, unless it has left.
 class Writer : public SequenceClient {
  public:
   ~Writer() override;
@@ -53,6 +59,8 @@ class Writer : public SequenceClient {
   void Read(absl::Span<const int32_t> ids) { sequence->Append(ids); }
   // Writes `count` tokens; then it is done.
   void Write(int64_t count);
+  // Closes the sequence; the engine may go on without this writer.
+  void Leave();
   void WaitUntilDone() { done_->WaitForNotification(); }
 
   void OnRows(int64_t first, int64_t count,
