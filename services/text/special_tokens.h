@@ -12,15 +12,13 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "services/text/tokenizer.h"
 
 namespace millrace::text {
 
 class SpecialTokenFinder {
  public:
-  struct Found {
-    size_t begin = 0, end = 0;
-    int32_t id = 0;
-  };
+  using Found = Tokenizer::SpecialMatch;
 
   // REQUIRES: not empty.
   void Add(absl::string_view spelling, int32_t id);

@@ -45,6 +45,10 @@ class BytePairTokenizer final : public Tokenizer {
       absl::string_view spelling) const override {
     return special_.Id(spelling);
   }
+  std::optional<SpecialMatch> FirstSpecial(
+      absl::string_view text) const override {
+    return special_.First(text);
+  }
   bool IsSpecial(int32_t id) const override {
     return types_[id] == TokenType::kControl ||
            types_[id] == TokenType::kUnknown;

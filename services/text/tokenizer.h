@@ -55,6 +55,13 @@ class Tokenizer {
   virtual absl::string_view Spelling(int32_t id) const = 0;
   virtual std::optional<int32_t> FindSpecial(
       absl::string_view spelling) const = 0;
+  // The leftmost special token that the text spells, the longest there.
+  struct SpecialMatch {
+    size_t begin = 0, end = 0;
+    int32_t id = 0;
+  };
+  virtual std::optional<SpecialMatch> FirstSpecial(
+      absl::string_view text) const = 0;
   virtual bool IsSpecial(int32_t id) const = 0;
   // Whether the token ends a turn: end of text, end of turn.
   virtual bool IsEndOfTurn(int32_t id) const = 0;

@@ -74,6 +74,18 @@ std::optional<int32_t> FakeTokenizer::FindSpecial(
   return static_cast<int32_t>(pieces_.size() + (it - specials_.begin()));
 }
 
+std::optional<text::Tokenizer::SpecialMatch> FakeTokenizer::FirstSpecial(
+    absl::string_view text) const {
+  std::optional<SpecialMatch> first;
+  for (const std::string& special : specials_) {
+    const size_t begin = text.find(special);
+    if (begin == absl::string_view::npos) continue;
+    if (first.has_value() && first->begin <= begin) continue;
+    first = SpecialMatch{begin, begin + special.size(), *FindSpecial(special)};
+  }
+  return first;
+}
+
 bool FakeTokenizer::IsSpecial(int32_t id) const {
   return id >= static_cast<int32_t>(pieces_.size());
 }

@@ -34,6 +34,8 @@ class FakeTokenizer final : public text::Tokenizer {
                      text::SpecialTokens special) const override;
   absl::string_view Spelling(int32_t id) const override;
   std::optional<int32_t> FindSpecial(absl::string_view spelling) const override;
+  std::optional<SpecialMatch> FirstSpecial(
+      absl::string_view text) const override;
   bool IsSpecial(int32_t id) const override;
   bool IsEndOfTurn(int32_t id) const override;
   const std::vector<int32_t>& end_of_turn_ids() const override {
