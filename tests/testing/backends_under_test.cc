@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "backends/onednn/cpu_kernels.h"
+#include "backends/onednn/ops.h"
 #include "backends/reference/ops.h"
 #include "backends/reference/weights.h"
 
@@ -22,11 +24,25 @@ absl::StatusOr<std::unique_ptr<Ops>> NewReferenceOps(
       file.config(), *std::move(weights), load.max_rows, options.num_threads);
 }
 
+absl::StatusOr<std::unique_ptr<Ops>> NewOnednnOps(
+    const ModelFile& file, const LoadOptions& load,
+    const BackendOptions& options) {
+  const auto kernels = backends::onednn::ChooseKernels(options.cpu_kernels);
+  if (!kernels.ok()) return kernels.status();
+  auto ops = backends::onednn::CpuOps::Create(file, load, options, **kernels);
+  if (!ops.ok()) return ops.status();
+  return *std::move(ops);
+}
+
 }  // namespace
 
 const std::vector<BackendUnderTest>& BackendsUnderTest() {
   static const auto* backends = new std::vector<BackendUnderTest>{
       {"reference", "reference", "auto", false, NewReferenceOps},
+      {"onednn", "onednn", "auto", true, NewOnednnOps},
+      {"onednn_scalar", "onednn", "scalar", true, NewOnednnOps},
+      {"onednn_avx2", "onednn", "avx2", true, NewOnednnOps},
+      {"onednn_avx512", "onednn", "avx512", true, NewOnednnOps},
   };
   return *backends;
 }

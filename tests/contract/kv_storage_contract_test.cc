@@ -1,0 +1,190 @@
+// What every KvStorage promises (cache/kv_storage.h), on every backend.
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "backends/quant/half.h"
+#include "backends/registry.h"
+#include "cache/kv_storage.h"
+#include "gmock/gmock.h"
+#include "tests/contract/contract_fixture.h"
+#include "tests/testing/gguf_writer.h"
+
+namespace millrace::backends {
+namespace {
+
+using cache::KvDtype;
+using cache::KvSpec;
+using cache::KvStorage;
+using ::testing::Each;
+using ::testing::ElementsAre;
+using testing::RandomValues;
+
+constexpr KvSpec kDefaultModel{30, 3, 64};
+constexpr KvSpec kTiny{2, 2, 16};
+constexpr KvSpec kOdd{3, 1, 10};
+
+class KvStorageContract : public testing::ContractTest {
+ protected:
+  std::unique_ptr<KvStorage> NewStorage(KvSpec spec, KvDtype dtype,
+                                        int32_t num_blocks) {
+    spec.dtype = dtype;
+    auto storage = backend().CreateKvStorage(spec, num_blocks);
+    EXPECT_TRUE(storage.ok()) << storage.status();
+    return *std::move(storage);
+  }
+
+  static std::vector<float> Random(const KvStorage& storage, int blocks,
+                                   uint64_t seed) {
+    RandomValues random(seed);
+    std::vector<float> values(blocks * CanonicalBlockValues(storage.spec()));
+    for (float& value : values) value = random.Value();
+    return values;
+  }
+
+  static std::vector<float> Read(const KvStorage& storage,
+                                 std::vector<int32_t> blocks) {
+    std::vector<float> values(blocks.size() *
+                              CanonicalBlockValues(storage.spec()));
+    EXPECT_TRUE(storage.ReadBlocks(blocks, absl::MakeSpan(values)).ok());
+    return values;
+  }
+
+  static void Write(KvStorage& storage, std::vector<int32_t> blocks,
+                    const std::vector<float>& values) {
+    EXPECT_TRUE(storage.WriteBlocks(blocks, values).ok());
+  }
+};
+
+TEST_P(KvStorageContract, SaysWhatItWasMadeOf) {
+  const auto storage = NewStorage(kOdd, KvDtype::kF16, 7);
+  EXPECT_EQ(storage->spec(), (KvSpec{3, 1, 10, KvDtype::kF16}));
+  EXPECT_EQ(storage->num_blocks(), 7);
+}
+
+TEST_P(KvStorageContract, F32ComesBackBitByBit) {
+  for (const KvSpec& spec : {kDefaultModel, kTiny, kOdd}) {
+    const auto storage = NewStorage(spec, KvDtype::kF32, 4);
+    const std::vector<float> values = Random(*storage, 2, 1);
+    Write(*storage, {3, 1}, values);
+    EXPECT_EQ(Read(*storage, {3, 1}), values);
+  }
+}
+
+TEST_P(KvStorageContract, F16ComesBackRoundedToTheNearestEven) {
+  for (const KvSpec& spec : {kDefaultModel, kTiny, kOdd}) {
+    const auto storage = NewStorage(spec, KvDtype::kF16, 4);
+    const std::vector<float> values = Random(*storage, 2, 2);
+    std::vector<float> rounded;
+    for (float value : values) {
+      rounded.push_back(HalfToFloat(FloatToHalf(value)));
+    }
+    Write(*storage, {0, 2}, values);
+    EXPECT_EQ(Read(*storage, {0, 2}), rounded);
+    Write(*storage, {1, 3}, rounded);  // rounding again changes nothing
+    EXPECT_EQ(Read(*storage, {1, 3}), rounded);
+  }
+}
+
+TEST_P(KvStorageContract, F16KeepsWhatIsHalfwayEvenAndWhatIsTiny) {
+  const auto storage = NewStorage({1, 1, 2}, KvDtype::kF16, 1);
+  std::vector<float> values(CanonicalBlockValues(storage->spec()), 0);
+  values[0] = 1 + 0x1p-11f;      // halfway between 1 and 1 + 2^-10
+  values[1] = 1 + 3 * 0x1p-11f;  // halfway, the even one is above
+  values[2] = 0x1p-24f;          // the smallest subnormal
+  values[3] = -65504;            // the largest number
+  Write(*storage, {0}, values);
+  const std::vector<float> read = Read(*storage, {0});
+  EXPECT_THAT(std::vector<float>(read.begin(), read.begin() + 4),
+              ElementsAre(1, 1 + 0x1p-9f, 0x1p-24f, -65504));
+}
+
+TEST_P(KvStorageContract, BlocksAreWhereTheCanonicalFormSays) {
+  // Two layers, two KV heads of two numbers: [layer][K, V][token][head][d].
+  for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16}) {
+    const auto storage = NewStorage({2, 2, 2}, dtype, 3);
+    std::vector<float> values(CanonicalBlockValues(storage->spec()));
+    ASSERT_EQ(values.size(), 2 * 2 * 16 * 2 * 2);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = i;
+    Write(*storage, {1}, values);
+    EXPECT_EQ(Read(*storage, {1}), values);
+  }
+}
+
+TEST_P(KvStorageContract, AWriteTouchesItsBlocksAlone) {
+  for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16}) {
+    const auto storage = NewStorage(kOdd, dtype, 3);
+    const std::vector<float> zeros(3 * CanonicalBlockValues(kOdd), 0);
+    Write(*storage, {0, 1, 2}, zeros);
+    Write(*storage, {1}, Random(*storage, 1, 3));
+    EXPECT_THAT(Read(*storage, {0, 2}), Each(0));
+  }
+}
+
+TEST_P(KvStorageContract, AnyOrderOfBlocksMayBeRead) {
+  const auto storage = NewStorage(kTiny, KvDtype::kF32, 3);
+  const std::vector<float> a = Random(*storage, 1, 4);
+  const std::vector<float> b = Random(*storage, 1, 5);
+  Write(*storage, {0}, a);
+  Write(*storage, {2}, b);
+  std::vector<float> expected = b;
+  expected.insert(expected.end(), a.begin(), a.end());
+  expected.insert(expected.end(), b.begin(), b.end());
+  EXPECT_EQ(Read(*storage, {2, 0, 2}), expected);
+}
+
+TEST_P(KvStorageContract, MovesBetweenBackendsWithoutLoss) {
+  auto other = NewBackend("reference", {});
+  ASSERT_TRUE(other.ok());
+  for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16}) {
+    KvSpec spec = kTiny;
+    spec.dtype = dtype;
+    auto there = (*other)->CreateKvStorage(spec, 4);
+    ASSERT_TRUE(there.ok());
+    const auto here = NewStorage(kTiny, dtype, 4);
+    Write(*here, {0, 3}, Random(*here, 2, 6));
+    const std::vector<float> before = Read(*here, {0, 3});
+    Write(**there, {2, 1}, before);
+    const auto back = NewStorage(kTiny, dtype, 4);
+    Write(*back, {1, 2}, Read(**there, {2, 1}));
+    EXPECT_EQ(Read(*back, {1, 2}), before);
+  }
+}
+
+TEST_P(KvStorageContract, MayHaveNoBlocks) {
+  EXPECT_EQ(NewStorage(kTiny, KvDtype::kF16, 0)->num_blocks(), 0);
+}
+
+int64_t ResidentBytes() {
+  long pages = 0, resident = 0;
+  std::FILE* file = std::fopen("/proc/self/statm", "r");
+  if (std::fscanf(file, "%ld %ld", &pages, &resident) != 2) resident = -1;
+  std::fclose(file);
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+TEST_P(KvStorageContract, TakesPhysicalMemoryWhenABlockIsFirstWritten) {
+  const int64_t before = ResidentBytes();
+  const auto storage = NewStorage(kDefaultModel, KvDtype::kF16, 4096);
+  EXPECT_LT(ResidentBytes() - before, 16 << 20);  // of 1.4 GiB
+  Write(*storage, {4095}, Random(*storage, 1, 7));
+  EXPECT_LT(ResidentBytes() - before, 64 << 20);
+}
+
+TEST_P(KvStorageContract, MoreThanTheAddressSpaceIsResourceExhausted) {
+  const auto storage = backend().CreateKvStorage(
+      kDefaultModel, std::numeric_limits<int32_t>::max());
+  ASSERT_FALSE(storage.ok());
+  EXPECT_EQ(storage.status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, KvStorageContract,
+                         ::testing::ValuesIn(testing::BackendsUnderTest()),
+                         testing::BackendName());
+
+}  // namespace
+}  // namespace millrace::backends

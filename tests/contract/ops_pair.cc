@@ -1,0 +1,208 @@
+#include "tests/contract/ops_pair.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <numeric>
+#include <utility>
+
+#include "backends/registry.h"
+#include "gtest/gtest.h"
+#include "tests/testing/gguf_writer.h"
+#include "tests/testing/model_runner.h"
+#include "tests/testing/named_policy.h"
+
+namespace millrace::testing {
+namespace {
+
+using backends::Activation;
+
+constexpr int kMaxRows = 80;
+constexpr int32_t kBlocks = 64;
+constexpr Activation kActivations[] = {
+    Activation::kResidual, Activation::kQuery, Activation::kAttended,
+    Activation::kHidden};
+constexpr const char* kNames[] = {"residual", "query", "attended", "hidden"};
+
+cache::KvSpec SpecOf(const backends::ModelConfig& config,
+                     cache::KvDtype dtype) {
+  return {config.num_layers, config.num_kv_heads, config.head_dim, dtype};
+}
+
+std::vector<float> Random(int64_t n, uint64_t seed) {
+  RandomValues random(seed);
+  std::vector<float> values(n);
+  for (float& value : values) value = 2 * random.Value();
+  return values;
+}
+
+std::vector<int32_t> AllBlocks() {
+  std::vector<int32_t> blocks(kBlocks);
+  std::iota(blocks.begin(), blocks.end(), 0);
+  return blocks;
+}
+
+// Compares within a part of the largest expected value; says where it fails.
+void ExpectClose(const char* what, const std::vector<float>& expected,
+                 const std::vector<float>& actual, double tolerance) {
+  ASSERT_EQ(expected.size(), actual.size());
+  double largest = 0, worst = -1;
+  size_t where = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    largest = std::max(largest, std::abs(double{expected[i]}));
+    const double difference = std::abs(double{expected[i]} - actual[i]);
+    if (!(difference <= worst)) {
+      worst = difference;
+      where = i;
+    }
+  }
+  if (expected.empty()) return;
+  EXPECT_LE(worst, tolerance * largest)
+      << what << "[" << where << "] is " << actual[where] << ", expected "
+      << expected[where] << "; the largest is " << largest;
+}
+
+}  // namespace
+
+OpsPair::OpsPair(const BackendUnderTest& backend,
+                 const backends::ModelFile& file, cache::KvDtype dtype,
+                 int num_threads)
+    : spec_(SpecOf(file.config(), dtype)),
+      reference_(NewSide(BackendsUnderTest()[0], file, spec_, 1)),
+      tested_(NewSide(backend, file, spec_, num_threads)),
+      manager_(spec_, kBlocks),
+      stored_(Random(kBlocks * CanonicalBlockValues(spec_), 1)) {
+  const auto written = reference_.storage->WriteBlocks(AllBlocks(), stored_);
+  EXPECT_TRUE(written.ok()) << written;
+  stored_ = reference_.ReadStorage();  // as rounded
+}
+
+OpsPair::Side OpsPair::NewSide(const BackendUnderTest& backend,
+                               const backends::ModelFile& file,
+                               const cache::KvSpec& spec, int num_threads) {
+  const backends::BackendOptions options = backend.Options(num_threads);
+  Side side;
+  side.backend = backends::NewBackend(backend.backend, options).value();
+  side.ops = backend.new_ops(file, {.max_rows = kMaxRows}, options).value();
+  side.storage = side.backend->CreateKvStorage(spec, kBlocks).value();
+  return side;
+}
+
+void OpsPair::Begin(const std::vector<ChunkSpec>& chunks, uint64_t seed) {
+  for (cache::SequenceId id : std::exchange(open_, {})) manager_.Close(id);
+  batch_ = {};
+  ids_.clear();
+  views_.clear();
+  slots_.clear();
+  for (const ChunkSpec& chunk : chunks) AddChunk(chunk, ++seed);
+  for (Side* side : {&reference_, &tested_}) {
+    ASSERT_TRUE(side->storage->WriteBlocks(AllBlocks(), stored_).ok());
+    ASSERT_TRUE(side->ops->Begin(batch_, *side->storage).ok());
+  }
+  activations_.clear();
+  for (const Activation which : kActivations) {
+    activations_.push_back(Random(Values(which), ++seed));
+    reference_.ops->Write(which, activations_.back());
+    tested_.ops->Write(which, activations_.back());
+  }
+}
+
+void OpsPair::AddChunk(const ChunkSpec& spec, uint64_t seed) {
+  const cache::SequenceId id = manager_
+                                   .Open({.policy = NamedPolicy(spec.policy),
+                                          .max_chunk_tokens = kMaxRows})
+                                   .value();
+  open_.push_back(id);
+  for (int64_t left = spec.history; left > 0;) {
+    const int64_t now = std::min<int64_t>(left, 40);
+    ASSERT_TRUE(manager_.Reserve(id, now).ok());
+    manager_.Commit(id);
+    left -= now;
+  }
+  views_.push_back(
+      std::make_unique<cache::KvView>(manager_.Reserve(id, spec.rows).value()));
+  views_.back()->runs[0].rule.shift += spec.shift;
+  for (int i = 0; i < spec.rows; ++i) {
+    const auto slot = views_.back()->Find(spec.history + i);
+    slots_.insert({slot.block, slot.slot});
+  }
+  ids_.push_back(RandomIds(spec.rows, config().vocabulary_size, seed));
+  batch_.chunks.push_back({.token_ids = ids_.back(),
+                           .first_position = spec.history,
+                           .view = views_.back().get(),
+                           .num_logits = spec.num_logits});
+}
+
+void OpsPair::Run(absl::FunctionRef<void(backends::Ops&)> operation) {
+  operation(*reference_.ops);
+  operation(*tested_.ops);
+}
+
+void OpsPair::ExpectChanged(Activation which, double tolerance) {
+  const auto changed = static_cast<size_t>(which);
+  const std::vector<float> expected = reference_.Read(which, Values(which));
+  EXPECT_NE(expected, activations_[changed]) << "the operation does nothing";
+  ExpectClose(kNames[changed], expected, tested_.Read(which, Values(which)),
+              tolerance);
+}
+
+void OpsPair::ExpectStored(int layer, double tolerance) {
+  const std::vector<float> expected = reference_.ReadStorage();
+  const std::vector<float> actual = tested_.ReadStorage();
+  std::vector<float> expected_rows, actual_rows;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    if (IsWritten(i, layer)) {
+      expected_rows.push_back(expected[i]);
+      actual_rows.push_back(actual[i]);
+    } else {
+      ASSERT_EQ(actual[i], stored_[i]) << "written at " << i;
+    }
+  }
+  EXPECT_NE(expected, stored_) << "the operation stores nothing";
+  ExpectClose("stored", expected_rows, actual_rows, tolerance);
+}
+
+// Whether number i of all blocks is of a token of the batch, in `layer`.
+bool OpsPair::IsWritten(size_t i, int layer) const {
+  const int64_t row = int64_t{spec_.num_kv_heads} * spec_.head_dim;
+  const int64_t token = i / row % cache::kBlockTokens;
+  const int64_t plane = i / row / cache::kBlockTokens;  // of keys or values
+  const int64_t block = plane / 2 / spec_.num_layers;
+  return plane / 2 % spec_.num_layers == layer &&
+         slots_.contains({block, token});
+}
+
+void OpsPair::ExpectNothingStored() {
+  EXPECT_EQ(reference_.ReadStorage(), stored_);
+  EXPECT_EQ(tested_.ReadStorage(), stored_);
+}
+
+void OpsPair::ExpectLogits(double tolerance) {
+  std::vector<float> expected(int64_t{batch_.logits_rows()} *
+                              config().vocabulary_size);
+  std::vector<float> actual = expected;
+  ASSERT_TRUE(reference_.ops->Logits(absl::MakeSpan(expected)).ok());
+  ASSERT_TRUE(tested_.ops->Logits(absl::MakeSpan(actual)).ok());
+  ExpectClose("logits", expected, actual, tolerance);
+}
+
+int64_t OpsPair::Values(Activation which) const {
+  const backends::ModelConfig& c = config();
+  const int64_t widths[] = {c.embedding_size, c.query_size(), c.query_size(),
+                            c.feed_forward_size};
+  return batch_.rows() * widths[static_cast<size_t>(which)];
+}
+
+std::vector<float> OpsPair::Side::Read(Activation which, int64_t values) const {
+  std::vector<float> out(values);
+  ops->Read(which, absl::MakeSpan(out));
+  return out;
+}
+
+std::vector<float> OpsPair::Side::ReadStorage() const {
+  std::vector<float> out(kBlocks * CanonicalBlockValues(storage->spec()));
+  if (!storage->ReadBlocks(AllBlocks(), absl::MakeSpan(out)).ok()) std::abort();
+  return out;
+}
+
+}  // namespace millrace::testing
