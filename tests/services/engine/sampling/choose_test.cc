@@ -215,24 +215,54 @@ int32_t ChoosePlainly(const SamplingOptions& options,
   return tokens.back().id;
 }
 
+const std::vector<SamplingOptions>& ManyOptions() {
+  static const auto* const all = new std::vector<SamplingOptions>{
+      Plain(),
+      {},
+      {.temperature = 1.3f, .top_k = 40, .top_p = 0.9f, .min_p = 0.02f},
+      {.temperature = 1, .top_k = 0, .top_p = 0.8f, .min_p = 0},
+      {.temperature = 0.8f, .top_k = 50, .top_p = 1, .min_p = 0},
+      {.temperature = 1, .top_k = 3000, .top_p = 0.99f, .min_p = 0},
+      {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 1e-5f},
+      {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0.1f}};
+  return *all;
+}
+
+// Among thousands of tokens that are nearly equal, rounding may choose the next
+// one: their logits may differ by `tolerance`.
+void ExpectThePlainDefinition(const std::vector<float>& logits,
+                              float tolerance) {
+  for (const SamplingOptions& options : ManyOptions()) {
+    for (uint64_t i = 0; i < 100; ++i) {
+      const double u = UniformOf(2, 1, i);
+      const int32_t chosen = Choose(options, logits, u);
+      const int32_t expected = ChoosePlainly(options, logits, u);
+      EXPECT_NEAR(logits[static_cast<size_t>(chosen)],
+                  logits[static_cast<size_t>(expected)], tolerance)
+          << options.top_k << " " << options.top_p << " " << options.min_p;
+    }
+  }
+}
+
 TEST(ChooseTest, EqualsThePlainDefinitionOnALargeVocabulary) {
   std::vector<float> logits(5000);
   for (size_t i = 0; i < logits.size(); ++i) {
     logits[i] =
         static_cast<float>(8 * UniformOf(1, 1, i) + 8 * UniformOf(1, 2, i) - 8);
   }
-  const std::vector<SamplingOptions> all = {
-      Plain(),
-      {},
-      {.temperature = 1.3f, .top_k = 40, .top_p = 0.9f, .min_p = 0.02f},
-      {.temperature = 1, .top_k = 0, .top_p = 0.8f, .min_p = 0},
-      {.temperature = 0.8f, .top_k = 50, .top_p = 1, .min_p = 0},
-      {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0.1f}};
-  for (const SamplingOptions& options : all) {
-    for (uint64_t i = 0; i < 100; ++i) {
-      const double u = UniformOf(2, 1, i);
-      EXPECT_EQ(Choose(options, logits, u), ChoosePlainly(options, logits, u));
+  ExpectThePlainDefinition(logits, 0);
+}
+
+// What is far less likely than the first, but is many, counts together: here a
+// third of the probability, and more than half with the last ones.
+TEST(ChooseTest, EqualsThePlainDefinitionBehindASinglePeak) {
+  for (const float peak : {9.0f, 17.5f}) {
+    std::vector<float> logits(5000);
+    for (size_t i = 0; i < logits.size(); ++i) {
+      logits[i] = static_cast<float>(UniformOf(1, 3, i));
     }
+    logits[4321] = peak;
+    ExpectThePlainDefinition(logits, 1e-3f);
   }
 }
 
