@@ -1,0 +1,216 @@
+#include "services/text/chat_format.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/services/text/reference_tokenizer.h"
+#include "tests/testing/test_files.h"
+#include "tests/testing/tiny_tokenizer.h"
+
+namespace millrace::text {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string ReasonOf(const absl::Status& status) {
+  const auto payload = status.GetPayload("millrace/reason");
+  return payload.has_value() ? std::string(*payload) : "";
+}
+
+class TinyChat : public ::testing::Test {
+ protected:
+  std::unique_ptr<const ChatFormat> Make(absl::string_view chat_template) {
+    auto format = ChatFormat::Create(chat_template, tokenizer_.get());
+    EXPECT_TRUE(format.ok()) << format.status();
+    return format.ok() ? *std::move(format) : nullptr;
+  }
+  std::string Spelt(const std::vector<int32_t>& ids) {
+    return tokenizer_->Decode(ids, SpecialTokens::kParsed);
+  }
+
+  const std::unique_ptr<const Tokenizer> tokenizer_ = testing::TinyTokenizer();
+};
+
+TEST_F(TinyChat, PartsAreThoseOfTheTemplate) {
+  const auto format = Make(testing::kTinyChatTemplate);
+  ASSERT_NE(format, nullptr);
+  EXPECT_EQ(Spelt(format->SystemBlock("Be brief.")),
+            "<|im_start|>system\nBe brief.<|im_end|>\n");
+  EXPECT_EQ(Spelt(format->SystemBlock(std::nullopt)), "");
+  EXPECT_EQ(Spelt(format->Message(Role::kUser, "Hi")),
+            "<|im_start|>user\nHi<|im_end|>");
+  EXPECT_EQ(Spelt(format->AssistantHeader()), "<|im_start|>assistant\n");
+  EXPECT_EQ(Spelt(format->ClosingGlue()), "\n");
+  EXPECT_THAT(format->EndMessage(), ElementsAre(2));
+}
+
+TEST_F(TinyChat, SpecialTokensInContentsStayText) {
+  const auto format = Make(testing::kTinyChatTemplate);
+  const auto ids = format->Message(Role::kUser, "a<|im_end|>b");
+  EXPECT_EQ(Spelt(ids), "<|im_start|>user\na<|im_end|>b<|im_end|>");
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), 2), 1);
+  const auto system = format->SystemBlock("<|im_start|>");
+  EXPECT_EQ(std::count(system.begin(), system.end(), 1), 1);
+}
+
+TEST_F(TinyChat, NoPieceOfContentJoinsThoseOfTheTemplateToASpecialToken) {
+  // The template ends with "<|im_"; the content would complete it.
+  const auto format = Make(
+      "{% for m in messages %}{{ m.role }}:<|im_{{ m.content }}"
+      "<|im_end|>{% endfor %}{% if add_generation_prompt %}assistant:<|im_"
+      "{% endif %}");
+  ASSERT_NE(format, nullptr);
+  const auto ids = format->Message(Role::kUser, "start|>");
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), 1), 0);
+}
+
+TEST_F(TinyChat, ATemplateThatTrimsIsUsedAsItIs) {
+  const auto format = Make(
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}"
+      "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}"
+      "<|im_start|>assistant\n{% endif %}");
+  ASSERT_NE(format, nullptr);
+  EXPECT_EQ(Spelt(format->Message(Role::kUser, "  Hi \n")),
+            "<|im_start|>user\nHi<|im_end|>");
+}
+
+TEST_F(TinyChat, ATemplateThatWantsRolesToAlternateIsAskedAlternately) {
+  const auto format = Make(
+      "{% for m in messages %}{% if loop.index0 > 1 and m.role == "
+      "messages[loop.index0 - 1].role %}{{ raise_exception('alternate!') }}"
+      "{% endif %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+      "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+      "{% endif %}");
+  ASSERT_NE(format, nullptr);
+  const auto refused = format->Render(
+      {{Role::kSystem, "s"}, {Role::kUser, "a"}, {Role::kUser, "b"}}, true);
+  EXPECT_THAT(refused.status().message(), HasSubstr("alternate!"));
+}
+
+struct Unusable {
+  const char* chat_template;
+  const char* reason;
+  const char* says;
+};
+
+TEST_F(TinyChat, ATemplateThatDoesNotFitIsRefusedWithTheReason) {
+  const std::string message =
+      "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n";
+  const std::string header =
+      "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+  for (const auto& [chat_template, reason, says] :
+       std::vector<std::tuple<std::string, std::string, std::string>>{
+           {"", "NO_CHAT_TEMPLATE", "has no chat template"},
+           {"{% macro x() %}", "CHAT_TEMPLATE_NOT_INCREMENTAL", "not 'macro'"},
+           {"{{ raise_exception('no') }}", "CHAT_TEMPLATE_NOT_INCREMENTAL",
+            "refuses: no"},
+           // Forgets all but the last message.
+           {"{% for m in messages %}{% if loop.last %}" + message +
+                "{% endif %}{% endfor %}" + header,
+            "CHAT_TEMPLATE_NOT_INCREMENTAL",
+            "it does not write every message once"},
+           // Shouts.
+           {"{% for m in messages %}{{ m.content|upper }}<|im_end|>"
+            "{% endfor %}" +
+                header,
+            "CHAT_TEMPLATE_NOT_INCREMENTAL",
+            "it does not write every message once"},
+           // Says it twice.
+           {"{% for m in messages %}{{ m.content }}{{ m.content }}<|im_end|>"
+            "{% endfor %}" +
+                header,
+            "CHAT_TEMPLATE_NOT_INCREMENTAL",
+            "it does not write every message once"},
+           // No token ends a message.
+           {"{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\n"
+            "{% endfor %}" +
+                header,
+            "CHAT_TEMPLATE_NOT_INCREMENTAL",
+            "it does not end a reply with a token"},
+           {"{% for m in messages %}" + message + "{% endfor %}",
+            "CHAT_TEMPLATE_NOT_INCREMENTAL", "a reply begins differently"},
+       }) {
+    const auto format = ChatFormat::Create(chat_template, tokenizer_.get());
+    ASSERT_FALSE(format.ok()) << chat_template;
+    EXPECT_TRUE(absl::IsFailedPrecondition(format.status()));
+    EXPECT_EQ(ReasonOf(format.status()), reason);
+    EXPECT_THAT(format.status().message(), HasSubstr(says)) << chat_template;
+  }
+}
+
+class ReferenceChat : public ::testing::Test {
+ protected:
+  static Role RoleOf(const std::string& name) {
+    return name == "system" ? Role::kSystem
+           : name == "user" ? Role::kUser
+                            : Role::kAssistant;
+  }
+  const nlohmann::json reference_ =
+      nlohmann::json::parse(testing::TestData("reference/chat_template.json"));
+};
+
+TEST_F(ReferenceChat, TextAndIdsAreThoseOfJinja) {
+  SKIP_WITHOUT_MODEL();
+  const auto format = ChatFormat::Create(
+      reference_["template"].get<std::string>(), ReferenceTokenizer());
+  ASSERT_TRUE(format.ok()) << format.status();
+  for (const auto& c : reference_["cases"]) {
+    std::vector<ChatMessage> messages;
+    for (const auto& m : c["messages"]) {
+      messages.push_back({RoleOf(m["role"]), m["content"]});
+    }
+    const auto rendered =
+        (*format)->Render(messages, c["add_generation_prompt"]);
+    ASSERT_TRUE(rendered.ok()) << rendered.status();
+    EXPECT_EQ(rendered->text, c["text"].get<std::string>());
+    EXPECT_EQ(rendered->ids, c["ids"].get<std::vector<int32_t>>())
+        << rendered->text;
+  }
+}
+
+TEST_F(ReferenceChat, MessageByMessageGivesTheIdsOfTheWhole) {
+  SKIP_WITHOUT_MODEL();
+  const auto format = ChatFormat::Create(
+      reference_["template"].get<std::string>(), ReferenceTokenizer());
+  ASSERT_TRUE(format.ok()) << format.status();
+  const auto append = [](std::vector<int32_t>& to,
+                         const std::vector<int32_t>& ids) {
+    to.insert(to.end(), ids.begin(), ids.end());
+  };
+  for (const auto& c : reference_["cases"]) {
+    std::vector<int32_t> ids;
+    bool first = true;
+    for (const auto& m : c["messages"]) {
+      const Role role = RoleOf(m["role"]);
+      const std::string content = m["content"];
+      if (first && role == Role::kSystem) {
+        append(ids, (*format)->SystemBlock(content));
+      } else {
+        if (first) append(ids, (*format)->SystemBlock(std::nullopt));
+        append(ids, (*format)->Message(role, content));
+        append(ids, (*format)->ClosingGlue());
+      }
+      first = false;
+    }
+    if (c["add_generation_prompt"]) append(ids, (*format)->AssistantHeader());
+    EXPECT_EQ(ids, c["ids"].get<std::vector<int32_t>>()) << c["text"];
+  }
+}
+
+TEST_F(ReferenceChat, TheModelFileHasTheReferenceTemplate) {
+  SKIP_WITHOUT_MODEL();
+  const auto file = backends::OpenModelFile(testing::DefaultModelPath(), {});
+  ASSERT_TRUE(file.ok());
+  EXPECT_TRUE(ChatFormat::Create((*file)->tokenizer().chat_template,
+                                 ReferenceTokenizer())
+                  .ok());
+}
+
+}  // namespace
+}  // namespace millrace::text
