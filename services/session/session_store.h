@@ -57,7 +57,8 @@ class StreamOwner {
  public:
   virtual ~StreamOwner() = default;
   // The session ended after its last event (OK), or this stream must end with
-  // the status: SESSION_FENCED, SLOW_CONSUMER, DRAINING. Any thread.
+  // the status: SESSION_FENCED, SLOW_CONSUMER, DRAINING. Any thread; may not
+  // call the session or the store.
   virtual void OnEnd(const absl::Status& status) = 0;
 };
 
@@ -101,19 +102,20 @@ struct StoreDependencies {
 
 // Since the start; for metrics.
 struct StoreStats {
-  uint64_t paused = 0;   // times that a session entered kPaused
-  uint64_t resumed = 0;  // times that a stream took a session up again
-  uint64_t expired = 0;  // sessions closed because they waited too long
+  uint64_t paused = 0;          // times that a session entered kPaused
+  uint64_t resumed = 0;         // times that a stream took a session up again
+  uint64_t expired = 0;         // sessions closed because they waited too long
   uint64_t slow_consumers = 0;  // streams ended with SLOW_CONSUMER
 };
 
 class SessionStore {
  public:
-  using OpenCallback = std::function<void(
-      absl::StatusOr<std::shared_ptr<SessionHandle>>)>;
+  using OpenCallback =
+      std::function<void(absl::StatusOr<std::shared_ptr<SessionHandle>>)>;
 
   static std::unique_ptr<SessionStore> Create(const StoreOptions& options,
                                               const StoreDependencies& deps);
+  // REQUIRES: the engine is stopped.
   virtual ~SessionStore() = default;
 
   // Opens a session, or says why not: INVALID_ARGUMENT for options that do not
@@ -124,9 +126,9 @@ class SessionStore {
                     OpenCallback done) = 0;
 
   // Attaches a stream to a session whose stream was lost, or takes it over.
-  // NOT_FOUND (SESSION_NOT_FOUND) for an unknown id and for a wrong token, alike
-  // in bytes and time. The next event is `Resumed` if there is a gap; else
-  // events go on after `last_sequence_number`.
+  // NOT_FOUND (SESSION_NOT_FOUND) for an unknown id and for a wrong token,
+  // alike in bytes and time. Events after `last_sequence_number` come again,
+  // then `Resumed`; with a gap `Resumed` is the first.
   virtual void Resume(std::string session_id, std::string resume_token,
                       uint64_t last_sequence_number, StreamId stream,
                       StreamOwner* owner, OpenCallback done) = 0;
