@@ -5,7 +5,7 @@
 //   (*tokenizer)->Encode("Hello", SpecialTokens::kAsText);  // {19556}
 //   (*tokenizer)->TokenBytes(19556);                        // "Hello"
 //
-// Encoding costs time linear in the text, for every text.
+// Encoding a text of n bytes costs n log n at most, for every text.
 //
 // Thread-safe: immutable after construction.
 #ifndef MILLRACE_SERVICES_TEXT_TOKENIZER_H_

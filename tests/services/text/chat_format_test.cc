@@ -93,12 +93,6 @@ TEST_F(TinyChat, ATemplateThatWantsRolesToAlternateIsAskedAlternately) {
   EXPECT_THAT(refused.status().message(), HasSubstr("alternate!"));
 }
 
-struct Unusable {
-  const char* chat_template;
-  const char* reason;
-  const char* says;
-};
-
 TEST_F(TinyChat, ATemplateThatDoesNotFitIsRefusedWithTheReason) {
   const std::string message =
       "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n";
@@ -142,6 +136,84 @@ TEST_F(TinyChat, ATemplateThatDoesNotFitIsRefusedWithTheReason) {
     EXPECT_EQ(ReasonOf(format.status()), reason);
     EXPECT_THAT(format.status().message(), HasSubstr(says)) << chat_template;
   }
+}
+
+// The shapes of templates that models are published with; all of them name
+// their tokens as TinyTokenizer does.
+TEST_F(TinyChat, TemplatesOfManyModelsRenderAndSayWhetherTheyFit) {
+  const std::string generation =
+      "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+  const std::vector<ChatMessage> messages = {
+      {Role::kUser, "Hi"}, {Role::kAssistant, "Yo"}, {Role::kUser, "Bye"}};
+  // Llama 3: trims, counts from the first, writes the start of text.
+  const auto llama3 = Make(
+      "{% set loop_messages = messages %}{% for message in loop_messages %}"
+      "{% set content = '<|im_start|>' + message['role'] + '\n\n' + "
+      "message['content'] | trim + '<|im_end|>' %}"
+      "{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
+      "{% endif %}{{ content }}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}"
+      "{% endif %}");
+  ASSERT_NE(llama3, nullptr);
+  EXPECT_EQ(Spelt(llama3->ClosingGlue()), "");
+  EXPECT_EQ(llama3->Render(messages, true)->text,
+            "<|im_start|>user\n\nHi<|im_end|><|im_start|>assistant\n\nYo"
+            "<|im_end|><|im_start|>user\n\nBye<|im_end|>"
+            "<|im_start|>assistant\n\n");
+  // Qwen2.5: tools that nobody gives, a system prompt of its own.
+  const auto qwen = Make(
+      "{%- if tools %}\n    {{- tools | frobnicate }}\n{%- else %}\n"
+      "    {%- if messages[0]['role'] == 'system' %}\n"
+      "        {{- '<|im_start|>system\n' + messages[0]['content'] + "
+      "'<|im_end|>\n' }}\n    {%- else %}\n"
+      "        {{- '<|im_start|>system\nYou are Qwen.<|im_end|>\n' }}\n"
+      "    {%- endif %}\n{%- endif %}\n{%- for message in messages %}\n"
+      "    {%- if (message.role == 'user') or (message.role == 'system' and "
+      "not loop.first) or (message.role == 'assistant' and not "
+      "message.tool_calls) %}\n        {{- '<|im_start|>' + message.role + "
+      "'\n' + message.content + '<|im_end|>' + '\n' }}\n    {%- endif %}\n"
+      "{%- endfor %}\n{%- if add_generation_prompt %}\n"
+      "    {{- '<|im_start|>assistant\n' }}\n{%- endif %}\n");
+  ASSERT_NE(qwen, nullptr);
+  EXPECT_EQ(Spelt(qwen->SystemBlock(std::nullopt)),
+            "<|im_start|>system\nYou are Qwen.<|im_end|>\n");
+  EXPECT_EQ(Spelt(qwen->Message(Role::kSystem, "s")),
+            "<|im_start|>system\ns<|im_end|>");
+  // Zephyr: names in bars, the end of text ends a message.
+  const auto zephyr = Make(
+      "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
+      "{{ '<|user|>\n' + message['content'] + eos_token }}\n"
+      "{% elif message['role'] == 'system' %}\n"
+      "{{ '<|system|>\n' + message['content'] + eos_token }}\n"
+      "{% elif message['role'] == 'assistant' %}\n"
+      "{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n"
+      "{% endif %}\n{% if loop.last and add_generation_prompt %}\n"
+      "{{ '<|assistant|>\n' }}{% endif %}\n{% endfor %}");
+  ASSERT_NE(zephyr, nullptr);
+  EXPECT_EQ(Spelt(zephyr->ClosingGlue()), "\n");
+  // Gemma takes no system prompt.
+  const auto gemma = ChatFormat::Create(
+      "{% if messages[0]['role'] == 'system' %}"
+      "{{ raise_exception('System role not supported') }}{% endif %}"
+      "{% for m in messages %}{% if (m['role'] == 'user') != "
+      "(loop.index0 % 2 == 0) %}{{ raise_exception('alternate') }}{% endif %}"
+      "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] | trim + "
+      "'<|im_end|>\n' }}{% endfor %}" +
+          generation,
+      tokenizer_.get());
+  EXPECT_THAT(gemma.status().message(), HasSubstr("System role not supported"));
+  // Mistral writes the system prompt into the user's message.
+  const auto mistral = ChatFormat::Create(
+      "{% if messages[0]['role'] == 'system' %}{% set s = "
+      "messages[0]['content'] %}{% set rest = messages[1:] %}{% else %}"
+      "{% set rest = messages %}{% endif %}{% for m in rest %}"
+      "{% if m['role'] == 'user' %}{% if loop.first and s is defined %}"
+      "{{ '[INST] ' + s + '\n\n' + m['content'] + '[/INST]' }}{% else %}"
+      "{{ '[INST] ' + m['content'] + '[/INST]' }}{% endif %}{% else %}"
+      "{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}",
+      tokenizer_.get());
+  EXPECT_THAT(mistral.status().message(),
+              HasSubstr("a system prompt is written into another message"));
 }
 
 class ReferenceChat : public ::testing::Test {
