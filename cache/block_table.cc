@@ -35,6 +35,9 @@ void BlockTable::DropBefore(int64_t begin) {
     ++gap_;
     ++tail_first_;
   }
+  if (tail_blocks() == 0) {
+    tail_first_ = std::max(tail_first_, begin / kBlockTokens);
+  }
   if (gap_ > tail_blocks()) CloseGap();
 }
 

@@ -32,10 +32,12 @@ class BlockTable {
   // Takes blocks until every position below `end` that is not evicted has one.
   void ExtendTo(int64_t end);
 
-  // Gives back the tail blocks in which every position is below `begin`.
+  // The positions from the prefix's end to `begin` are evicted: gives back the
+  // tail blocks in which every position is below `begin`.
   void DropBefore(int64_t begin);
 
-  // Gives back the blocks in which every position is `end` or beyond.
+  // Gives back the blocks in which every position is `end` or beyond. What is
+  // evicted stays evicted.
   void DropFrom(int64_t end);
 
   // Gives back all blocks; the next token is at position 0 again.

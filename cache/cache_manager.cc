@@ -55,6 +55,16 @@ struct CacheManager::Sequence {
     return run;
   }
 
+  // Whether `row` sees something that is evicted.
+  bool LacksWhatIsSeenBy(int64_t row) const {
+    for (const RunRule& rule : options.policy->Rules(row)) {
+      const int64_t first = rule.FirstVisible(row);
+      const int64_t end = std::min(rule.end, row + 1);
+      if (first < end && first >= prefix && first < tail_begin) return true;
+    }
+    return false;
+  }
+
   KvView ViewUpTo(int64_t end) const {
     KvView view;
     for (const RunRule& rule : options.policy->Rules(length)) {
@@ -113,6 +123,7 @@ absl::StatusOr<KvView> CacheManager::Reserve(SequenceId id, int64_t num_new) {
   if (!evicted.ok()) return evicted;
   const int64_t end = sequence.length + num_new;
   sequence.table.ExtendTo(end);
+  if (sequence.table.num_blocks() > sequence.reserved_blocks) std::abort();
   sequence.pending = num_new;
   sequence.peak_resident =
       std::max(sequence.peak_resident, sequence.ResidentTokens() + num_new);
@@ -161,23 +172,11 @@ absl::Status CacheManager::Truncate(SequenceId id, int64_t length) {
 int64_t CacheManager::EarliestCut(SequenceId id) const {
   const Sequence& sequence = Get(id);
   if (sequence.tail_begin == sequence.prefix) return 0;
-  // Visibility is monotone: search for the first row that sees no further back
-  // than what is resident.
-  const auto reaches = [&](int64_t length) {
-    const int64_t row = length - 1;
-    for (const RunRule& rule : sequence.options.policy->Rules(row)) {
-      const int64_t first = rule.FirstVisible(row);
-      if (first >= sequence.prefix && first < sequence.tail_begin &&
-          first < std::min(rule.end, length)) {
-        return true;
-      }
-    }
-    return false;
-  };
+  // Visibility is monotone: search for the first length that works.
   int64_t low = sequence.tail_begin, high = sequence.length;
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
-    if (reaches(middle)) {
+    if (sequence.LacksWhatIsSeenBy(middle - 1)) {
       low = middle + 1;
     } else {
       high = middle;

@@ -9,8 +9,9 @@
 //   manager.Truncate(*id, 1);             // an exact rollback, or an error
 //   manager.Close(*id);                   // all blocks back to the pool
 //
-// Admission is exact: Open reserves the most blocks that the sequence can ever
-// hold, so Reserve never fails for want of memory.
+// Admission comes first: Open reserves the most blocks that the sequence can
+// ever hold, so Reserve never fails for want of memory. A policy that holds
+// more than it promised ends the process: the blocks would be another's.
 //
 // A token is held `rollback_tokens` longer than some row to come sees it: a
 // sequence can be cut back that far, exactly, whatever was evicted.
@@ -71,7 +72,8 @@ class CacheManager {
   // Makes room for `num_new` tokens after the sequence's last and returns what
   // their rows read; the view's last run holds the slots to write. Evicts first
   // as the policy says. FAILED_PRECONDITION from the policy changes nothing.
-  // A second Reserve without Commit replaces the first.
+  // A second Reserve without Commit replaces the first. What is evicted stays
+  // so without a Commit, which costs the cuts `num_new` tokens of their reach.
   // REQUIRES: 1 <= num_new <= max_chunk_tokens of the sequence.
   absl::StatusOr<KvView> Reserve(SequenceId id, int64_t num_new);
 
@@ -80,8 +82,12 @@ class CacheManager {
 
   // Cuts the sequence back to `length` tokens. Exact: everything that the last
   // row kept and the next row see is still resident. Else OUT_OF_RANGE and no
-  // change; `EarliestCut` names the shortest length that works.
+  // change. Drops a Reserve without Commit.
   absl::Status Truncate(SequenceId id, int64_t length);
+
+  // The shortest length that Truncate takes; every length from there to
+  // Length() works, Length() itself always. 0 until something is evicted.
+  // From then on a cut into the protected prefix is refused: see Clear.
   int64_t EarliestCut(SequenceId id) const;
 
   // Forgets all tokens and starts again at text position 0; the reservation

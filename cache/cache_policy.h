@@ -50,9 +50,9 @@ class CachePolicy {
   // must change too.
   virtual absl::string_view Name() const = 0;
 
-  // The text form with all options in a fixed order, such as
+  // The text form, what was resolved in numbers, in a fixed order, such as
   // "sinks:sink_tokens=4,window_tokens=1020,...". Parses back to an equal
-  // policy.
+  // policy, whatever is pinned there.
   virtual std::string ToString() const = 0;
 
   virtual PolicyTraits traits() const = 0;
@@ -63,13 +63,15 @@ class CachePolicy {
   // REQUIRES: num_new >= 1.
   virtual int64_t MaxResidentTokens(int64_t num_new) const = 0;
 
-  // The largest distance between a query and a key that any row uses.
+  // The largest distance between a query and a key that any row uses; none is
+  // negative.
   virtual int64_t MaxDistance() const = 0;
 
   // The rules by which rows at or after text position t see the cache, valid
   // from t to the next cut (for chunk-invariant policies: for ever). Ascending,
-  // disjoint; together with `Plan` they are the policy. Monotone: a position
-  // that row t does not see is seen by no later row.
+  // disjoint; together with `Plan` they are the policy. A rule lies within the
+  // protected prefix or beyond it. Monotone: a position that row t does not see
+  // is seen by no later row. Every row sees itself.
   virtual std::vector<RunRule> Rules(int64_t t) const = 0;
 
   // The ranges to evict before `num_new` tokens are appended: everything
@@ -77,7 +79,7 @@ class CachePolicy {
   // deterministic: equal arguments give equal answers, and planning again after
   // applying gives an empty plan. `view` is borrowed for the call.
   // Fails with FAILED_PRECONDITION, naming the numbers, if the tokens do not
-  // fit and the policy may not evict.
+  // fit and the policy may not evict: never with an `unbounded_stream`.
   // REQUIRES: num_new >= 1.
   virtual absl::StatusOr<EvictionPlan> Plan(const SequenceView& view,
                                             int64_t num_new) const = 0;

@@ -78,7 +78,7 @@ PolicyDefinition FullPolicyDefinition() {
                .summary = "keeps everything, up to a limit",
                .options = {{.name = "max_tokens",
                             .type = "uint",
-                            .default_value = "trained context",
+                            .default_value = "trained context, or what fits",
                             .range = "1 to trained context",
                             .summary = "the most tokens of the text"},
                            {.name = "on_full",

@@ -1,6 +1,7 @@
 #include "cache/policies/policy_definition.h"
 
 #include "absl/strings/cord.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
@@ -19,8 +20,8 @@ absl::StatusOr<int64_t> PolicyOptionReader::Tokens(
   if (value == nullptr) return default_value;
   uint32_t tokens = 0;
   if (!absl::SimpleAtoi(*value, &tokens)) {
-    return InvalidPolicy(
-        name, absl::StrCat(name, "=", *value, ": not a number of tokens"));
+    return InvalidPolicy(name, absl::StrCat(name, "=", Excerpt(*value),
+                                            ": not a number of tokens"));
   }
   return tokens;
 }
@@ -37,15 +38,24 @@ absl::StatusOr<bool> PolicyOptionReader::Choice(
   const std::string* value = Find(name);
   if (value == nullptr || *value == first) return false;
   if (*value == second) return true;
-  return InvalidPolicy(name, absl::StrCat(name, "=", *value, ": must be ",
-                                          first, " or ", second));
+  return InvalidPolicy(name, absl::StrCat(name, "=", Excerpt(*value),
+                                          ": must be ", first, " or ", second));
+}
+
+std::string Excerpt(absl::string_view text) {
+  constexpr size_t kLongest = 64;
+  if (text.size() <= kLongest) return absl::Utf8SafeCEscape(text);
+  size_t end = kLongest;
+  // 10xxxxxx continues a UTF-8 character, and no character has four of them.
+  for (int i = 0; i < 3 && (text[end] & 0xC0) == 0x80; ++i) --end;
+  return absl::StrCat(absl::Utf8SafeCEscape(text.substr(0, end)), "...");
 }
 
 absl::Status InvalidPolicy(absl::string_view option,
                            absl::string_view message) {
   absl::Status status = absl::InvalidArgumentError(message);
   status.SetPayload("millrace/reason", absl::Cord("INVALID_CACHE_POLICY"));
-  status.SetPayload("millrace/field", absl::Cord(option));
+  status.SetPayload("millrace/field", absl::Cord(Excerpt(option)));
   return status;
 }
 

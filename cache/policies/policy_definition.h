@@ -43,6 +43,11 @@ struct PolicyDefinition {
                                      const PolicyContext& context) = nullptr;
 };
 
+// The start of what somebody wrote, to quote in a message: at most 64 bytes,
+// cut between characters and followed by "..." if there is more; control
+// characters are escaped.
+std::string Excerpt(absl::string_view text);
+
 // INVALID_ARGUMENT with the reason INVALID_CACHE_POLICY, about an option.
 absl::Status InvalidPolicy(absl::string_view option, absl::string_view message);
 

@@ -1,7 +1,5 @@
 #include "cache/policies/registry.h"
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -33,60 +31,65 @@ absl::StatusOr<const PolicyDefinition*> Find(absl::string_view name) {
   for (const PolicyDefinition& definition : Definitions()) {
     if (definition.info.name == name) return &definition;
   }
-  return InvalidPolicy("name", absl::StrCat("unknown cache policy '", name,
-                                            "'; there are ", Names()));
+  return InvalidPolicy("name",
+                       absl::StrCat("unknown cache policy '", Excerpt(name),
+                                    "'; there are ", Names()));
 }
 
-absl::Status CheckOptionName(const PolicyInfo& info, const std::string& name) {
+absl::Status CheckKnown(const PolicyInfo& info, const std::string& name) {
   std::vector<std::string> known;
   for (const PolicyOptionInfo& option : info.options) {
     if (option.name == name) return absl::OkStatus();
     known.push_back(option.name);
   }
   return InvalidPolicy(
-      name, absl::StrCat("cache policy '", info.name, "' has no option '", name,
+      name, absl::StrCat("cache policy '", info.name, "' has no option '",
+                         Excerpt(name),
                          "'; its options: ", absl::StrJoin(known, ", ")));
 }
 
-absl::Status CheckOptionNames(const PolicyInfo& info,
-                              const PolicyConfig& config) {
-  for (size_t i = 0; i < config.options.size(); ++i) {
-    const std::string& name = config.options[i].first;
-    const absl::Status known = CheckOptionName(info, name);
-    if (!known.ok()) return known;
-    const bool repeated =
-        std::any_of(config.options.begin(), config.options.begin() + i,
-                    [&](const auto& option) { return option.first == name; });
-    if (repeated) {
-      return InvalidPolicy(
-          name, absl::StrCat("option '", name, "' is given more than once"));
-    }
+// Whether option `i` exists, and is none of those before it.
+absl::Status CheckOption(const PolicyInfo& info, const PolicyConfig& config,
+                         size_t i) {
+  const std::string& name = config.options[i].first;
+  const absl::Status known = CheckKnown(info, name);
+  if (!known.ok()) return known;
+  for (size_t earlier = 0; earlier < i; ++earlier) {
+    if (config.options[earlier].first != name) continue;
+    return InvalidPolicy(
+        name, absl::StrCat("option '", name, "' is given more than once"));
   }
   return absl::OkStatus();
+}
+
+absl::Status AddOption(const PolicyInfo& info, absl::string_view text,
+                       PolicyConfig& config) {
+  const size_t equals = text.find('=');
+  if (equals == absl::string_view::npos) {
+    return InvalidPolicy(
+        text.empty() ? "options" : text,
+        absl::StrCat("cache policy '", info.name, "': '", Excerpt(text),
+                     "' is not OPTION=VALUE; ':' is followed by one or more,"
+                     " with ',' between them"));
+  }
+  config.options.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+  return CheckOption(info, config, config.options.size() - 1);
 }
 
 }  // namespace
 
 absl::StatusOr<PolicyConfig> ParsePolicy(absl::string_view text) {
-  const std::vector<std::string> parts =
-      absl::StrSplit(text, absl::MaxSplits(':', 1));
-  PolicyConfig config;
-  config.name = parts[0];
-  const auto definition = Find(config.name);
+  const size_t colon = text.find(':');
+  const auto definition = Find(text.substr(0, colon));
   if (!definition.ok()) return definition.status();
-  if (parts.size() == 1) return config;
-  for (absl::string_view option : absl::StrSplit(parts[1], ',')) {
-    const std::vector<std::string> sides =
-        absl::StrSplit(option, absl::MaxSplits('=', 1));
-    if (sides.size() != 2) {
-      return InvalidPolicy(sides[0],
-                           absl::StrCat("cache policy '", text, "': '", option,
-                                        "' is not OPTION=VALUE"));
-    }
-    config.options.emplace_back(sides[0], sides[1]);
+  const PolicyInfo& info = (*definition)->info;
+  PolicyConfig config{.name = info.name, .options = {}};
+  if (colon == absl::string_view::npos) return config;
+  for (const absl::string_view option :
+       absl::StrSplit(text.substr(colon + 1), ',')) {
+    const absl::Status added = AddOption(info, option, config);
+    if (!added.ok()) return added;
   }
-  const absl::Status names = CheckOptionNames((*definition)->info, config);
-  if (!names.ok()) return names;
   return config;
 }
 
@@ -94,8 +97,10 @@ absl::StatusOr<MadePolicy> MakePolicy(const PolicyConfig& config,
                                       const PolicyContext& context) {
   const auto definition = Find(config.name);
   if (!definition.ok()) return definition.status();
-  const absl::Status names = CheckOptionNames((*definition)->info, config);
-  if (!names.ok()) return names;
+  for (size_t i = 0; i < config.options.size(); ++i) {
+    const absl::Status option = CheckOption((*definition)->info, config, i);
+    if (!option.ok()) return option;
+  }
   return (*definition)->make(PolicyOptionReader(&config), context);
 }
 

@@ -3,7 +3,7 @@
 //
 //   auto config = ParsePolicy("sinks:sink_tokens=4,window_tokens=1020");
 //   auto made = MakePolicy(*config, {.trained_context = 8192, ...});
-//   made->policy, made->policy->ToString()
+//   made->policy, made->text
 //
 // A PolicyConfig names options as its proto message names its fields, so that
 // messages and text forms convert without knowing any policy.
@@ -63,7 +63,8 @@ struct PolicyInfo {
 };
 
 // "name" or "name:option=value,...". INVALID_ARGUMENT names the part that is
-// wrong and what there is instead. Values are not yet checked.
+// wrong, of which it quotes 64 bytes at most, and what there is instead. Values
+// are not yet checked.
 absl::StatusOr<PolicyConfig> ParsePolicy(absl::string_view text);
 
 // INVALID_ARGUMENT with the numbers; the payload "millrace/reason" is

@@ -18,10 +18,12 @@ class SinksPolicy final : public CachePolicy {
 
   absl::string_view Name() const override { return "sinks"; }
 
+  // A pinned system prompt is told as a count: the text is good for any prompt.
   std::string ToString() const override {
-    return absl::StrCat("sinks:sink_tokens=", options_.sink_tokens,
-                        ",window_tokens=", options_.window_tokens,
-                        ",pin_tokens=", options_.pinned_tokens);
+    return absl::StrCat(
+        "sinks:sink_tokens=", options_.sink_tokens,
+        ",window_tokens=", options_.window_tokens,
+        ",pin_system_prompt=false,pin_tokens=", options_.pinned_tokens);
   }
 
   PolicyTraits traits() const override { return {.protected_prefix = kept_}; }
@@ -43,14 +45,8 @@ class SinksPolicy final : public CachePolicy {
 
   absl::StatusOr<EvictionPlan> Plan(const SequenceView& view,
                                     int64_t) const override {
-    const int64_t horizon = view.first_row - options_.window_tokens;
-    EvictionPlan plan;
-    for (const TextRange& range : view.resident) {
-      const TextRange gone{std::max(range.begin, kept_),
-                           std::min(range.end, horizon)};
-      if (!gone.empty()) plan.evict.push_back(gone);
-    }
-    return plan;
+    const int64_t seen = view.first_row - options_.window_tokens;
+    return EvictionPlan{.evict = Within(view.resident, {kept_, seen})};
   }
 
  private:
@@ -111,9 +107,12 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
   if (asked->window_tokens < 1 && !options.Has("window_tokens")) {
     return InvalidPolicy(
         "window_tokens",
-        absl::StrCat("the default cache leaves no window beside ",
+        absl::StrCat("the default cache leaves no window beside the ",
                      std::max(asked->sink_tokens, asked->pinned),
-                     " pinned tokens; give window_tokens, or pin less"));
+                     " tokens kept from the start, in a trained context of ",
+                     context.trained_context, " and a session of at most ",
+                     context.max_resident_tokens,
+                     " tokens; give window_tokens, or keep fewer"));
   }
   auto policy = NewSinksPolicy({.sink_tokens = asked->sink_tokens,
                                 .window_tokens = asked->window_tokens,

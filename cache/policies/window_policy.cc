@@ -1,6 +1,5 @@
 #include "cache/policies/window_policy.h"
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -33,13 +32,8 @@ class WindowPolicy final : public CachePolicy {
 
   absl::StatusOr<EvictionPlan> Plan(const SequenceView& view,
                                     int64_t) const override {
-    const int64_t horizon = view.first_row - options_.window_tokens;
-    EvictionPlan plan;
-    for (const TextRange& range : view.resident) {
-      const TextRange gone{range.begin, std::min(range.end, horizon)};
-      if (!gone.empty()) plan.evict.push_back(gone);
-    }
-    return plan;
+    const int64_t seen = view.first_row - options_.window_tokens;
+    return EvictionPlan{.evict = Within(view.resident, {0, seen})};
   }
 
  private:

@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/match.h"
+#include "cache/policies/policy_definition.h"
 
 namespace millrace::cache {
 namespace {
@@ -75,7 +76,10 @@ TEST(RegistryTest, BadTextIsRefusedAndNamesTheField) {
   for (const Case& c : {
            Case{"", "name", "unknown cache policy ''"},
            Case{"lru", "name", "there are full, window, sinks"},
-           Case{"sinks:", "", "is not OPTION=VALUE"},
+           Case{"sinks:", "options",
+                "cache policy 'sinks': '' is not OPTION=VALUE; ':' is followed "
+                "by one or more"},
+           Case{"sinks:sink_tokens=4,", "options", "is not OPTION=VALUE"},
            Case{"sinks:sink_tokens", "sink_tokens", "is not OPTION=VALUE"},
            Case{"window:sink_tokens=4", "sink_tokens", "has no option"},
            Case{"window:window_tokens=1,window_tokens=1", "window_tokens",
@@ -111,6 +115,44 @@ TEST(RegistryTest, WhatDoesNotFitTheMemoryIsRefusedNotTrimmed) {
     EXPECT_TRUE(absl::StrContains(status.message(), "1001")) << status;
   }
   EXPECT_TRUE(Make("window:window_tokens=680", context).ok());
+}
+
+TEST(RegistryTest, AnErrorQuotesSixtyFourBytesOfWhatWasWritten) {
+  const std::string name(64, 'x'), longer(1 << 20, 'x');
+  EXPECT_EQ(
+      ParsePolicy(name).status().message(),
+      "unknown cache policy '" + name + "'; there are full, window, sinks");
+  EXPECT_EQ(
+      ParsePolicy(longer).status().message(),
+      "unknown cache policy '" + name + "...'; there are full, window, sinks");
+  for (const std::string& text :
+       {"sinks:" + longer, "sinks:" + longer + "=1",
+        "sinks:sink_tokens=" + longer, "full:on_full=" + longer,
+        "sinks:" + std::string(1 << 20, ',')}) {
+    const absl::Status status = Make(text.c_str()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_LE(status.message().size(), 250u);
+    EXPECT_LE(status.GetPayload("millrace/field")->size(), 67u);
+  }
+}
+
+TEST(RegistryTest, AQuoteEndsBetweenCharactersAndShowsControlsEscaped) {
+  const std::string x(63, 'x');
+  EXPECT_EQ(Excerpt(x + "\u00e9"), x + "...");  // bytes 64 and 65
+  EXPECT_EQ(Excerpt(x.substr(1) + "\u00e9"), x.substr(1) + "\u00e9");
+  EXPECT_EQ(Excerpt("a\nb"), "a\\nb");
+  EXPECT_EQ(Excerpt(std::string(100, '\x80')).size(), 61u + 3);
+}
+
+TEST(RegistryTest, WithoutRoomForAWindowTheDefaultNamesTheNumbers) {
+  PolicyContext context = kRoomy;
+  context.pinned_tokens = 2047;
+  EXPECT_EQ(Make("sinks", context).status().message(),
+            "the default cache leaves no window beside the 2047 tokens kept "
+            "from the start, in a trained context of 8192 and a session of at "
+            "most 100000 tokens; give window_tokens, or keep fewer");
+  context.pinned_tokens = 2046;
+  EXPECT_EQ(Make("sinks", context)->window_tokens, 1);
 }
 
 }  // namespace

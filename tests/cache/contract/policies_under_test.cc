@@ -1,0 +1,22 @@
+#include "tests/cache/contract/policies_under_test.h"
+
+namespace millrace::cache {
+
+// A line for each policy.
+const std::vector<PolicyUnderTest>& PoliciesUnderTest() {
+  static const auto* policies = new std::vector<PolicyUnderTest>{
+      {"full", {"full:max_tokens=1", "full:max_tokens=300"}},
+      {"window",
+       {"window:window_tokens=1", "window:window_tokens=16",
+        "window:window_tokens=77"}},
+      {"sinks",
+       {"sinks:sink_tokens=0,window_tokens=20",
+        "sinks:sink_tokens=4,window_tokens=1",
+        "sinks:sink_tokens=4,window_tokens=60",
+        "sinks:sink_tokens=16,window_tokens=32",
+        "sinks:sink_tokens=4,window_tokens=30,pin_tokens=37"}},
+  };
+  return *policies;
+}
+
+}  // namespace millrace::cache
