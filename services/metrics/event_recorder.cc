@@ -99,13 +99,12 @@ void EventRecorder::On(State& state, const session::InputAccepted& event) {
 
 void EventRecorder::On(State& state, const session::TurnStarted& event) {
   state.turn_running = true;
-  state.counted_tokens = 0;
   state.last_output = absl::InfinitePast();
   metrics_->TokensRead(state.policy, event.prefix_token_ids.size());
 }
 
 void EventRecorder::On(State& state, const session::Output& event) {
-  const int count = static_cast<int>(event.token_ids.size());
+  const int count = static_cast<int>(session::NumTokens(event));
   if (count == 0) return;
   const absl::Time now = now_();
   if (state.last_output != absl::InfinitePast()) {
@@ -113,17 +112,11 @@ void EventRecorder::On(State& state, const session::Output& event) {
                         Seconds(now - state.last_output) / count);
   }
   state.last_output = now;
-  state.counted_tokens += count;
   metrics_->TokensWritten(state.policy, count);
 }
 
 void EventRecorder::On(State& state, const session::TurnFinished& event) {
   state.turn_running = false;
-  // Events without token ids are counted at the end.
-  if (event.usage.generated_tokens > state.counted_tokens) {
-    metrics_->TokensWritten(
-        state.policy, event.usage.generated_tokens - state.counted_tokens);
-  }
   const bool wrote = event.usage.generated_tokens > 0;
   const absl::Duration until_first =
       wrote ? event.usage.time_to_first_token : event.usage.queued;

@@ -49,7 +49,6 @@ class EventRecorder {
     absl::Time opened;
     absl::Time last_output = absl::InfinitePast();
     bool turn_running = false;
-    uint64_t counted_tokens = 0;  // of the running turn
   };
 
   void On(State& state, const session::Opened& event);

@@ -151,10 +151,9 @@ void Generation::Emit(session::EventBody event) {
   if (auto* output = std::get_if<session::Output>(&event)) {
     const engine::ResponseOptions& wanted = request_.options.response;
     if (!wanted.text) output->text.clear();
-    if (!wanted.token_ids) output->token_ids.clear();
-    if (output->text.empty() && output->token_ids.empty() &&
-        output->logprobs.empty()) {
-      return;
+    if (!wanted.token_ids) {
+      output->unnamed_tokens = output->token_ids.size();
+      output->token_ids.clear();
     }
   }
   log_.Append(std::move(event));

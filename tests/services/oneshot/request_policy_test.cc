@@ -1,0 +1,52 @@
+#include "services/oneshot/request_policy.h"
+
+#include <gtest/gtest.h>
+
+#include "services/errors/errors.h"
+
+namespace millrace::oneshot {
+namespace {
+
+constexpr PolicyLimits kLimits = {
+    .trained_context = 8192, .max_resident_tokens = 5000, .chunk_tokens = 64};
+
+
+TEST(RequestPolicy, FullReservesPromptAndAllowedOutput) {
+  const auto made = MakeRequestPolicy(std::nullopt, 20 + 1024, 0, kLimits);
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(made->policy->Name(), "full");
+  EXPECT_EQ(TextLimit(*made->policy), 1044);
+}
+
+TEST(RequestPolicy, FullStaysWithinMemory) {
+  const auto made = MakeRequestPolicy(std::nullopt, 1'000'000, 0, kLimits);
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(TextLimit(*made->policy), 5000);
+}
+
+TEST(RequestPolicy, WhatIsAskedForIsNotChanged) {
+  const auto made = MakeRequestPolicy(
+      cache::PolicyConfig{"full", {{"max_tokens", "7"}}}, 100, 0, kLimits);
+  ASSERT_TRUE(made.ok());
+  EXPECT_EQ(TextLimit(*made->policy), 7);
+}
+
+TEST(RequestPolicy, PoliciesThatEvictHaveNoTextLimit) {
+  const auto made =
+      MakeRequestPolicy(cache::PolicyConfig{"sinks", {}}, 10, 0, kLimits);
+  ASSERT_TRUE(made.ok());
+  EXPECT_EQ(TextLimit(*made->policy), std::nullopt);
+}
+
+TEST(RequestPolicy, FaultsNameThePathOfTheOption) {
+  const auto made = MakeRequestPolicy(
+      cache::PolicyConfig{"sinks", {{"window_tokens", "0"}}}, 10, 0, kLimits);
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(errors::DetailsOf(made.status()).field,
+            "cache_policy.sinks.window_tokens");
+  EXPECT_TRUE(errors::HasReason(made.status(),
+                                errors::Reason::kInvalidCachePolicy));
+}
+
+}  // namespace
+}  // namespace millrace::oneshot
