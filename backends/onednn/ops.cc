@@ -20,6 +20,29 @@ constexpr int kGemmRows = 16;
 constexpr int kPiecesPerThread = 8;
 constexpr int64_t kMaxPieceBytes = 320 << 10;
 
+// Rows of one group are written whole if they can: the compiler then knows how
+// many numbers there are.
+void Copy(const float* from, int n, float* to) {
+  if (n == kGroupRows) {
+    std::memcpy(to, from, kGroupRows * sizeof(float));
+  } else {
+    std::copy_n(from, n, to);
+  }
+}
+
+void AddTo(const float* from, int n, float* to) {
+  if (n == kGroupRows) {
+    for (int i = 0; i < kGroupRows; ++i) to[i] += from[i];
+  } else {
+    for (int i = 0; i < n; ++i) to[i] += from[i];
+  }
+}
+
+// Weights that come next, for many rows: while these compute, memory is idle.
+void FetchGroup(const uint8_t* group, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(group + i, 0, 2);
+}
+
 // Read beyond the last row: a head of less than 16 numbers is read as 16.
 constexpr int kPadding = 16;
 
@@ -190,8 +213,8 @@ void CpuOps::AttentionInput(int layer) {
   Multiply(input, matrices, nullptr, [&](const Tile& tile) {
     if (tile.part != 0) return StoreHeads(layer, tile.part == 1, tile);
     for (int row = 0; row < step_.num_rows(); ++row) {
-      std::copy_n(tile.sums + row * tile.stride, tile.n,
-                  &query_[row * config_.query_size() + tile.first]);
+      Copy(tile.sums + row * tile.stride, tile.n,
+           &query_[row * config_.query_size() + tile.first]);
     }
   });
 }
@@ -243,9 +266,8 @@ void CpuOps::AttentionOutput(int layer) {
 void CpuOps::AddToResidual(const Tile& tile) {
   const int width = config_.embedding_size;
   for (int row = 0; row < step_.num_rows(); ++row) {
-    const float* const sums = tile.sums + row * tile.stride;
-    float* const to = &residual_[int64_t{row} * width + tile.first];
-    for (int i = 0; i < tile.n; ++i) to[i] += sums[i];
+    AddTo(tile.sums + row * tile.stride, tile.n,
+          &residual_[int64_t{row} * width + tile.first]);
   }
 }
 
@@ -258,12 +280,10 @@ void CpuOps::FeedForwardIn(int layer) {
                        .rows = step_.num_rows()};
   const PackedMatrix* const gate = &weights.gate;
   Multiply(input, {&gate, 1}, &weights.up, [&](const Tile& tile) {
+    kernels_.silu_mul(tile.sums, tile.second, step_.num_rows() * tile.stride);
     for (int row = 0; row < step_.num_rows(); ++row) {
-      float* const sums = tile.sums + row * tile.stride;
-      kernels_.silu_mul(sums, tile.second + row * tile.stride, tile.stride);
-      std::copy_n(
-          sums, tile.n,
-          &hidden_[int64_t{row} * config_.feed_forward_size + tile.first]);
+      Copy(tile.sums + row * tile.stride, tile.n,
+           &hidden_[int64_t{row} * config_.feed_forward_size + tile.first]);
     }
   });
 }
@@ -393,6 +413,10 @@ void CpuOps::MultiplyGroups(const PackedMatrix& matrix, const Activations& x,
         : matrix.type == WeightType::kQ4_0 ? kernels_.q4_0
                                            : kernels_.q8_0;
     for (int g = 0; g < num_groups; ++g) {
+      if (x.rows() > 1) {
+        FetchGroup(matrix.group(first_group + g + 1),
+                   GroupBytes(matrix.type, matrix.inputs));
+      }
       for (int t = 0; t < x.rows(); t += kPanelTokens) {
         product(matrix.group(first_group + g), matrix.blocks(), x.panel(t),
                 std::min(kPanelTokens, x.rows() - t),

@@ -1,0 +1,127 @@
+// Inner loops of the CPU backend, by table of kernels, type, shape and number
+// of tokens, on weights in the first- or second-level cache.
+//
+//   kernels_benchmark --benchmark_filter='avx512_vnni/Q4_1'
+//
+// bytes/s is what the weights stream at, macs/s multiplications.
+#include <string>
+#include <vector>
+
+#include "backends/onednn/activations.h"
+#include "backends/onednn/cpu_kernels.h"
+#include "backends/onednn/memory_region.h"
+#include "backends/onednn/packed_matrix.h"
+#include "benchmark/benchmark.h"
+#include "tests/backends/onednn/random_tensor.h"
+
+namespace millrace::backends::onednn {
+namespace {
+
+void Product(benchmark::State& state, const Kernels& kernels, WeightType type,
+             int inputs, int tokens) {
+  const RandomTensor tensor = MakeRandomTensor(type, kGroupRows, inputs, 1);
+  const int64_t bytes = GroupBytes(type, inputs);
+  const MemoryRegion memory = *MemoryRegion::Map(bytes, "a benchmark");
+  const PackedMatrix matrix = Pack(tensor.view, memory.data(), bytes);
+  Activations x = *Activations::Create(tokens, inputs);
+  x.Reset(tokens, inputs);
+  const std::vector<float> in = RandomFloats(int64_t{tokens} * inputs, 2);
+  for (int t = 0; t < tokens; ++t) {
+    std::copy_n(&in[int64_t{t} * inputs], inputs, x.row(t));
+    x.Quantise(kernels, t);
+  }
+  const QuantisedProduct product = type == WeightType::kQ4_0   ? kernels.q4_0
+                                   : type == WeightType::kQ4_1 ? kernels.q4_1
+                                                               : kernels.q8_0;
+  float out[kPanelTokens * kGroupRows];
+  for (auto _ : state) {
+    product(matrix.group(0), matrix.blocks(), x.panel(0), tokens, out,
+            kGroupRows);
+    benchmark::DoNotOptimize(out);
+  }
+  state.SetBytesProcessed(state.iterations() * bytes);
+  state.counters["macs"] = benchmark::Counter(
+      static_cast<double>(state.iterations()) * kGroupRows * inputs * tokens,
+      benchmark::Counter::kIsRate);
+}
+
+// A segment of 64 positions in fp16, head_dim 64: scores, soft-max, values.
+void Segment(benchmark::State& state, const Kernels& kernels, int queries) {
+  constexpr int kDim = 64;
+  const std::vector<uint16_t> tiles(2 * kSegmentTiles * 16 * kDim, 0x3400);
+  const std::vector<float> query = RandomFloats(queries * kDim, 3);
+  std::vector<float> scores(queries * kSegmentTokens), out(queries * kDim);
+  const void *keys[kSegmentTiles], *values[kSegmentTiles];
+  for (int j = 0; j < kSegmentTiles; ++j) {
+    keys[j] = &tiles[2 * j * 16 * kDim];
+    values[j] = &tiles[(2 * j + 1) * 16 * kDim];
+  }
+  for (auto _ : state) {
+    kernels.scores_f16(query.data(), queries, kDim, keys, nullptr,
+                       scores.data());
+    float max, sum;
+    for (int i = 0; i < queries; ++i) {
+      kernels.softmax(&scores[i * kSegmentTokens], 0, kSegmentTokens, &max,
+                      &sum);
+    }
+    kernels.values_f16(scores.data(), queries, kDim, values, 0, kSegmentTokens,
+                       nullptr, out.data());
+    benchmark::DoNotOptimize(out.data());
+  }
+  state.SetBytesProcessed(state.iterations() * tiles.size() * 2);
+  state.counters["macs"] = benchmark::Counter(
+      2.0 * state.iterations() * queries * kDim * kSegmentTokens,
+      benchmark::Counter::kIsRate);
+}
+
+void Prepare(benchmark::State& state, const Kernels& kernels, int n) {
+  const std::vector<float> in = RandomFloats(n, 4), weight(n, 1.0f);
+  Activations x = *Activations::Create(1, n);
+  x.Reset(1, n);
+  for (auto _ : state) {
+    kernels.rms_norm(in.data(), weight.data(), n, 1e-5f, x.row(0));
+    x.Quantise(kernels, 0);
+  }
+}
+
+void RegisterAll(const Kernels& kernels) {
+  const std::string table = kernels.name;
+  for (const WeightType type :
+       {WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0}) {
+    for (const int inputs : {576, 1536}) {
+      for (const int tokens : {1, 2, 4, 8}) {
+        benchmark::RegisterBenchmark(
+            (table + "/" + std::string(WeightTypeName(type)) + "/16x" +
+             std::to_string(inputs) + "/tokens:" + std::to_string(tokens))
+                .c_str(),
+            [&kernels, type, inputs, tokens](benchmark::State& state) {
+              Product(state, kernels, type, inputs, tokens);
+            });
+      }
+    }
+  }
+  for (const int queries : {3, 24}) {
+    benchmark::RegisterBenchmark(
+        (table + "/attention_segment/queries:" + std::to_string(queries))
+            .c_str(),
+        [&kernels, queries](benchmark::State& state) {
+          Segment(state, kernels, queries);
+        });
+  }
+  for (const int n : {576, 1536}) {
+    benchmark::RegisterBenchmark(
+        (table + "/norm_and_quantise/" + std::to_string(n)).c_str(),
+        [&kernels, n](benchmark::State& state) { Prepare(state, kernels, n); });
+  }
+}
+
+}  // namespace
+}  // namespace millrace::backends::onednn
+
+int main(int argc, char** argv) {
+  for (const auto* kernels : millrace::backends::onednn::SupportedKernels()) {
+    millrace::backends::onednn::RegisterAll(*kernels);
+  }
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+}

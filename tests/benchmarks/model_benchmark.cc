@@ -1,0 +1,197 @@
+// Decode and prefill of a real model, with the machine's read bandwidth before
+// and after each figure, because it moves within minutes.
+//
+//   model_benchmark --model=model.gguf --threads=2 --rounds=5
+//
+// A round is: probe, prefill, probe, decode at each depth, probe. Printed are
+// medians with the 10th and 90th percentile of the rounds, and for decode B:
+// bytes that must be read per token (weights once, K/V once) times tokens per
+// second, over the probe's bytes per second.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "backends/model_file/registry.h"
+#include "backends/registry.h"
+#include "cache/cache_manager.h"
+#include "tests/benchmarks/read_probe.h"
+#include "tests/testing/model_runner.h"
+#include "tests/testing/named_policy.h"
+
+ABSL_FLAG(std::string, model, "", "Model file (GGUF).");
+ABSL_FLAG(std::string, backend, "onednn", "Backend.");
+ABSL_FLAG(std::string, cpu_kernels, "auto", "Kernels of the CPU backend.");
+ABSL_FLAG(int, threads, 2, "Compute threads.");
+ABSL_FLAG(int, rounds, 5, "Rounds of measuring.");
+ABSL_FLAG(int, prompt, 512, "Tokens of a prefill.");
+ABSL_FLAG(int, chunk, 64, "Tokens of a prefill chunk.");
+ABSL_FLAG(int, decode, 64, "Tokens decoded at each depth.");
+ABSL_FLAG(std::vector<std::string>, depths,
+          (std::vector<std::string>{"256", "2048"}),
+          "Tokens in the cache before decoding, a list.");
+
+namespace millrace::benchmarks {
+namespace {
+
+using testing::ModelRunner;
+
+double Now() {
+  const std::chrono::duration<double> now =
+      std::chrono::steady_clock::now().time_since_epoch();
+  return now.count();
+}
+
+// A figure's values over the rounds.
+struct Series {
+  std::string name;
+  std::vector<double> values;
+
+  double Percentile(double p) const {
+    std::vector<double> sorted = values;
+    std::sort(sorted.begin(), sorted.end());
+    return sorted[static_cast<size_t>(p * (sorted.size() - 1) + 0.5)];
+  }
+  void Print(const char* unit) const {
+    std::printf("%-28s %8.1f %s   p10 %.1f  p90 %.1f\n", name.c_str(),
+                Percentile(0.5), unit, Percentile(0.1), Percentile(0.9));
+  }
+};
+
+class ModelBenchmark {
+ public:
+  ModelBenchmark(const backends::ModelFile& file, int64_t weight_bytes)
+      : weight_bytes_(weight_bytes),
+        threads_(absl::GetFlag(FLAGS_threads)),
+        runner_(*ModelRunner::Create(
+            file, {.backend = absl::GetFlag(FLAGS_backend),
+                   .backend_options = {.num_threads = threads_,
+                                       .cpu_kernels =
+                                           absl::GetFlag(FLAGS_cpu_kernels)},
+                   .kv_dtype = cache::KvDtype::kF16,
+                   .max_rows = std::max(128, absl::GetFlag(FLAGS_chunk)),
+                   .num_blocks = 1200})) {
+    for (const std::string& depth : absl::GetFlag(FLAGS_depths)) {
+      depths_.push_back(std::stoi(depth));
+      decode_.push_back({"decode at " + depth, {}});
+      share_.push_back({"B of decode at " + depth, {}});
+    }
+  }
+
+  void Round() {
+    double before = Probe();
+    prefill_.values.push_back(Prefill(absl::GetFlag(FLAGS_prompt)));
+    for (size_t i = 0; i < depths_.size(); ++i) {
+      const double rate = Decode(depths_[i]);
+      const double after = Probe();
+      decode_[i].values.push_back(rate);
+      share_[i].values.push_back(200 * rate * BytesPerToken(depths_[i]) /
+                                 (before + after));
+      before = after;
+    }
+  }
+
+  void Print() const {
+    probe_.Print("GB/s");
+    prefill_.Print("tok/s");
+    for (const Series& series : decode_) series.Print("tok/s");
+    for (const Series& series : share_) series.Print("%    ");
+  }
+
+ private:
+  double Probe() {
+    const double rate = memory_.BytesPerSecond(threads_, 9);
+    probe_.values.push_back(rate * 1e-9);
+    return rate;
+  }
+
+  double BytesPerToken(int depth) const {
+    return weight_bytes_ + 1.0 * runner_->manager().spec().BytesPerToken() *
+                               (depth + 0.5 * absl::GetFlag(FLAGS_decode));
+  }
+
+  cache::SequenceId OpenAt(int depth) {
+    const cache::SequenceId id = runner_->Open(testing::NamedPolicy("full"));
+    const int chunk = absl::GetFlag(FLAGS_chunk);
+    for (int t = 0; t < depth; t += chunk) {
+      Step(id, t, std::min(chunk, depth - t));
+    }
+    return id;
+  }
+
+  // Ids do not matter for speed.
+  void Step(cache::SequenceId id, int t, int n) {
+    std::vector<int32_t> ids(n);
+    for (int i = 0; i < n; ++i) {
+      ids[i] = (7919 * (t + i) + 13) % runner_->config().vocabulary_size;
+    }
+    runner_->Step({{id, std::move(ids), 1}});
+  }
+
+  // Tokens per second; logits of the last row of each chunk alone.
+  double Prefill(int tokens) {
+    const double start = Now();
+    const cache::SequenceId id = OpenAt(tokens);
+    const double seconds = Now() - start;
+    runner_->manager().Close(id);
+    return tokens / seconds;
+  }
+
+  double Decode(int depth) {
+    const cache::SequenceId id = OpenAt(depth);
+    const int n = absl::GetFlag(FLAGS_decode);
+    const double start = Now();
+    for (int i = 0; i < n; ++i) Step(id, depth + i, 1);
+    const double seconds = Now() - start;
+    runner_->manager().Close(id);
+    return n / seconds;
+  }
+
+  const int64_t weight_bytes_;
+  const int threads_;
+  const ReadProbe memory_{size_t{96} << 20};
+  const std::unique_ptr<ModelRunner> runner_;
+  std::vector<int> depths_;
+  Series probe_{"read probe, 96 MiB", {}};
+  Series prefill_{"prefill", {}};
+  std::vector<Series> decode_, share_;
+};
+
+int Main() {
+  auto file = backends::OpenModelFile(absl::GetFlag(FLAGS_model), {});
+  if (!file.ok()) {
+    std::fprintf(stderr, "%s\n", file.status().ToString().c_str());
+    return 1;
+  }
+  const backends::BackendOptions options = {
+      .num_threads = absl::GetFlag(FLAGS_threads),
+      .cpu_kernels = absl::GetFlag(FLAGS_cpu_kernels)};
+  auto backend = backends::NewBackend(absl::GetFlag(FLAGS_backend), options);
+  if (!backend.ok()) {
+    std::fprintf(stderr, "%s\n", backend.status().ToString().c_str());
+    return 1;
+  }
+  const backends::ModelFileInfo& info = (*file)->info();
+  std::printf("%s\nmodel %.16s..., %s, prefill in chunks of %d\n",
+              (*backend)->DeviceInfo().c_str(), info.sha256.c_str(),
+              info.weight_types.c_str(), absl::GetFlag(FLAGS_chunk));
+  ModelBenchmark benchmark(**file, info.file_bytes);
+  for (int i = 0; i < absl::GetFlag(FLAGS_rounds); ++i) benchmark.Round();
+  benchmark.Print();
+  return 0;
+}
+
+}  // namespace
+}  // namespace millrace::benchmarks
+
+int main(int argc, char** argv) {
+  absl::SetProgramUsageMessage("measures decode and prefill of a model");
+  absl::ParseCommandLine(argc, argv);
+  return millrace::benchmarks::Main();
+}
