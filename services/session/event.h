@@ -46,8 +46,8 @@ struct EffectiveOptions {
 struct Opened {
   std::string session_id;    // public
   std::string resume_token;  // the secret
-  EffectiveOptions options;
-  std::vector<int32_t> system_token_ids;
+  EffectiveOptions options = {};
+  std::vector<int32_t> system_token_ids = {};
   uint64_t reserved_bytes = 0;
   uint64_t max_pending_input_bytes = 0;
 };
@@ -70,25 +70,25 @@ struct InputProgress {
 };
 struct TurnStarted {
   uint64_t turn = 0, started_by = 0, text_position = 0;
-  std::vector<int32_t> prefix_token_ids;
+  std::vector<int32_t> prefix_token_ids = {};
   bool continued = false;
 };
 struct Output {
   uint64_t turn = 0;
   uint64_t text_position = 0;  // of the first token
-  std::vector<int32_t> token_ids;
+  std::vector<int32_t> token_ids = {};
   // How many tokens, where token_ids does not name them; else 0.
   uint64_t unnamed_tokens = 0;
-  std::string text;
-  std::vector<engine::TokenLogprobs> logprobs;
+  std::string text = {};
+  std::vector<engine::TokenLogprobs> logprobs = {};
 };
 struct TurnFinished {
   uint64_t turn = 0;
   engine::FinishReason reason = engine::FinishReason::kError;
-  std::optional<engine::StopMatch> stop_match;
-  Usage usage;
+  std::optional<engine::StopMatch> stop_match = {};
+  Usage usage = {};
   uint64_t kept_until = 0;
-  absl::Status error;  // with kError
+  absl::Status error = {};  // with kError
 };
 struct CacheUpdated {
   std::vector<cache::TextRange> evicted, restored;
