@@ -1,0 +1,86 @@
+// Policies that must agree with one another.
+
+#include <algorithm>
+
+#include "gtest/gtest.h"
+#include "tests/exactness/models.h"
+#include "tests/exactness/streaming_policies.h"
+
+namespace millrace::testing {
+namespace {
+
+using cache::KvDtype;
+
+constexpr double kGate = 1e-4;
+
+class IdentityTest : public ::testing::TestWithParam<BackendUnderTest> {
+ protected:
+  Rows Read(const std::string& policy, int tokens) {
+    const auto runner =
+        NewRunner(GetParam(), RandomModel(WeightType::kF32), KvDtype::kF32);
+    return runner->Read(runner->Open(NamedPolicy(policy)), RandomText(tokens),
+                        29);
+  }
+};
+
+TEST_P(IdentityTest, SinksAreFullUntilTheCacheIsFull) {
+  const char* const sinks = "sinks:sink_tokens=4,window_tokens=60";
+  // S + R + 1 = 65 tokens; the 66th loses one.
+  EXPECT_LE(MaxDifference(Read(sinks, 65), Read("full", 65)), kGate);
+  EXPECT_GE(MaxDifference(Read(sinks, 66), Read("full", 66)), 10 * kGate);
+}
+
+TEST_P(IdentityTest, NoSinksAreAWindow) {
+  const Rows window = Read("window:window_tokens=40", 200);
+  EXPECT_LE(
+      MaxDifference(Read("sinks:sink_tokens=0,window_tokens=40", 200), window),
+      kGate);
+  EXPECT_GE(
+      MaxDifference(Read("sinks:sink_tokens=1,window_tokens=40", 200), window),
+      10 * kGate);
+}
+
+TEST_P(IdentityTest, APinnedPrefixIsSoManySinks) {
+  EXPECT_LE(MaxDifference(
+                Read("sinks:sink_tokens=4,window_tokens=40,pin_tokens=17", 200),
+                Read("sinks:sink_tokens=17,window_tokens=40", 200)),
+            kGate);
+}
+
+// In one layer nothing remembers what has left: the last row of a long text is
+// that of the kept tokens alone, read anew from position 0.
+TEST_P(IdentityTest, OneLayerSeesTheKeptTokensRenumbered) {
+  const auto file = OpenTinyLlama({.num_layers = 1});
+  const auto last_row = [&](const char* policy,
+                            const std::vector<int32_t>& text) {
+    const auto runner = NewRunner(GetParam(), *file, KvDtype::kF32);
+    return Rows{
+        runner->Read(runner->Open(NamedPolicy(policy)), text, 29).back()};
+  };
+  const std::vector<int32_t> text = RandomText(300);
+  std::vector<int32_t> kept(text.begin(), text.begin() + 4);
+  kept.insert(kept.end(), text.end() - 31, text.end());
+  const Rows streamed = last_row("sinks:sink_tokens=4,window_tokens=30", text);
+  EXPECT_LE(MaxDifference(streamed, last_row("full", kept)), kGate);
+  kept.erase(kept.begin());
+  EXPECT_GE(MaxDifference(streamed, last_row("full", kept)), 10 * kGate);
+}
+
+// In more layers they do: what left is still in what was computed from it.
+TEST_P(IdentityTest, MoreLayersRememberWhatHasLeft) {
+  const Rows streamed = Read("sinks:sink_tokens=4,window_tokens=30", 300);
+  const std::vector<int32_t> text = RandomText(300);
+  std::vector<int32_t> kept(text.begin(), text.begin() + 4);
+  kept.insert(kept.end(), text.end() - 31, text.end());
+  const auto runner =
+      NewRunner(GetParam(), RandomModel(WeightType::kF32), KvDtype::kF32);
+  const Rows anew = runner->Read(runner->Open(NamedPolicy("full")), kept, 29);
+  EXPECT_GE(MaxDifference({streamed.back()}, Rows{anew.back()}), 10 * kGate);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, IdentityTest,
+                         ::testing::ValuesIn(BackendsAsChosen()),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace millrace::testing

@@ -1,0 +1,98 @@
+// Streaming through a cache equals one masked pass without a cache, and is told
+// apart from definitions that are wrong by one.
+
+#include <map>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "tests/exactness/models.h"
+#include "tests/exactness/streaming_policies.h"
+
+namespace millrace::testing {
+namespace {
+
+using cache::KvDtype;
+
+// The gates. A control that stays below ten times its gate would show that the
+// test is blind.
+constexpr double kF32Gate = 1e-3;
+constexpr double kRoundedGate = 5e-2;  // f16 keys and values, int8 activations
+
+class OracleTest : public ::testing::TestWithParam<
+                       std::tuple<BackendUnderTest, StreamingPolicy>> {
+ protected:
+  const BackendUnderTest& backend() { return std::get<0>(GetParam()); }
+  const StreamingPolicy& policy() { return std::get<1>(GetParam()); }
+
+  // 8 C tokens, in chunks that are no multiple of anything.
+  std::vector<int32_t> Text() {
+    return RandomText(static_cast<int>(8 * policy().cache()));
+  }
+  Rows Stream(WeightType type, KvDtype dtype) {
+    const auto runner = NewRunner(backend(), RandomModel(type), dtype);
+    return runner->Read(runner->Open(policy().policy()), Text(), 53);
+  }
+
+  // Each definition is computed once for all backends.
+  const DenseOracle::Logits& Oracle(WeightType type, bool int8_activations,
+                                    const std::string& definition,
+                                    const Visibility& visibility) {
+    static auto* known = new std::map<std::string, DenseOracle::Logits>;
+    const std::string key =
+        absl::StrCat(WeightTypeName(type), int8_activations, policy().sinks,
+                     "+", policy().window, definition);
+    auto [entry, is_new] = known->try_emplace(key);
+    if (is_new) {
+      const DenseOracle oracle(RandomModel(type),
+                               {.int8_activations = int8_activations});
+      entry->second = oracle.Read(Text(), visibility);
+    }
+    return entry->second;
+  }
+
+  void ExpectExact(WeightType type, KvDtype dtype, double gate) {
+    const bool int8 = backend().int8_activations && BlockElements(type) > 1;
+    const Rows streamed = Stream(type, dtype);
+    const double off =
+        MaxDifference(streamed, Oracle(type, int8, "", policy().visibility()));
+    EXPECT_LE(off, gate);
+    RecordProperty(absl::StrCat(WeightTypeName(type), "_off"),
+                   absl::StrCat(off));
+    for (const Control& control : Controls(policy())) {
+      EXPECT_GE(MaxDifference(streamed, Oracle(type, int8, control.name,
+                                               control.visibility)),
+                10 * gate)
+          << "cannot be told from " << control.name;
+    }
+  }
+};
+
+TEST_P(OracleTest, F32WeightsAndCache) {
+  ExpectExact(WeightType::kF32, KvDtype::kF32, kF32Gate);
+}
+
+TEST_P(OracleTest, F16Cache) {
+  ExpectExact(WeightType::kF32, KvDtype::kF16, kRoundedGate);
+}
+
+TEST_P(OracleTest, QuantisedWeights) {
+  for (const WeightType type : {WeightType::kQ8_0, WeightType::kQ4_1}) {
+    ExpectExact(type, KvDtype::kF32,
+                backend().int8_activations ? kRoundedGate : kF32Gate);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Backends, OracleTest,
+    ::testing::Combine(::testing::ValuesIn(BackendsAsChosen()),
+                       ::testing::ValuesIn(StreamingPolicies())),
+    [](const auto& info) {
+      return absl::StrCat(std::get<0>(info.param).name, "_",
+                          std::get<1>(info.param).name);
+    });
+
+}  // namespace
+}  // namespace millrace::testing

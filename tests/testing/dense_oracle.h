@@ -1,0 +1,80 @@
+// What a model says of a whole text, computed without a cache: one masked dense
+// pass in double precision, written from the formulas and sharing no code with
+// any backend, policy or cache.
+//
+//   DenseOracle oracle(*file);
+//   auto logits = oracle.Read(ids, SinksVisibility(4, 60));
+//
+// Visibility is StreamingLLM's (https://arxiv.org/abs/2309.17453), by token:
+//
+//   visible(t, j)   j <= t and (j < S or j >= t - R)
+//   distance(t, j)  t - j for j >= t - R; min(t, S + R) - j for j < S
+#ifndef MILLRACE_TESTS_TESTING_DENSE_ORACLE_H_
+#define MILLRACE_TESTS_TESTING_DENSE_ORACLE_H_
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "backends/model_file/model_file.h"
+
+namespace millrace::testing {
+
+// At which distance row t sees token j <= t; negative: not at all.
+using Visibility = std::function<int64_t(int64_t t, int64_t j)>;
+
+Visibility FullVisibility();
+Visibility WindowVisibility(int64_t window);
+Visibility SinksVisibility(int64_t sinks, int64_t window);
+// A control: sinks at their distance in the text.
+Visibility SinksAtTextDistances(int64_t sinks, int64_t window);
+
+struct DenseOracleOptions {
+  // Rounds the inputs of products with quantised weights to 8 bits, by blocks
+  // of 32 with one float scale each, as the CPU backend does.
+  bool int8_activations = false;
+};
+
+class DenseOracle {
+ public:
+  // [row][vocabulary_size]
+  using Logits = std::vector<std::vector<double>>;
+
+  // `file` is borrowed.
+  explicit DenseOracle(const backends::ModelFile& file,
+                       const DenseOracleOptions& options = {});
+
+  // The logits of rows `first` .. last of the text.
+  Logits Read(absl::Span<const int32_t> ids, const Visibility& visibility,
+              int64_t first = 0) const;
+
+ private:
+  // Tokens innermost: [value][token].
+  struct Values {
+    int64_t rows = 0, tokens = 0;
+    std::vector<double> at;
+    double* row(int64_t i) { return &at[i * tokens]; }
+    const double* row(int64_t i) const { return &at[i * tokens]; }
+  };
+
+  Values Embed(absl::Span<const int32_t> ids) const;
+  Values Product(absl::string_view tensor, Values in) const;
+  Values Normalised(absl::string_view tensor, const Values& in) const;
+  Values Attention(const Values& query, const Values& key, const Values& value,
+                   const Visibility& visibility) const;
+  void AddLayer(int layer, const Visibility& visibility,
+                Values& residual) const;
+  std::vector<float> Row(const backends::TensorView& tensor, int64_t row) const;
+
+  const backends::ModelFile& file_;
+  const DenseOracleOptions options_;
+};
+
+// The largest difference from a backend's logits.
+double MaxDifference(const std::vector<std::vector<float>>& a,
+                     const DenseOracle::Logits& b);
+
+}  // namespace millrace::testing
+
+#endif  // MILLRACE_TESTS_TESTING_DENSE_ORACLE_H_
