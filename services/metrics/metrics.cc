@@ -80,7 +80,6 @@ struct Metrics::Impl : prometheus::Collectable {
   prometheus::Registry registry;
   mutable absl::Mutex mutex;
   std::function<Sample()> sampler ABSL_GUARDED_BY(mutex);
-  mutable Sample last ABSL_GUARDED_BY(mutex);
   std::string model ABSL_GUARDED_BY(mutex);
   std::string backend ABSL_GUARDED_BY(mutex);
   std::set<std::string, std::less<>> methods ABSL_GUARDED_BY(mutex);
@@ -293,9 +292,16 @@ void Metrics::Impl::Apply(const Sample& sample) {
 }
 
 std::vector<prometheus::MetricFamily> Metrics::Impl::Collect() const {
+  std::function<Sample()> ask;
   {
     absl::MutexLock lock(&mutex);
-    if (sampler) const_cast<Impl*>(this)->Apply(sampler());
+    ask = sampler;
+  }
+  if (ask) {
+    // Outside the lock: whoever is asked may be telling us something.
+    const Sample sample = ask();
+    absl::MutexLock lock(&mutex);
+    const_cast<Impl*>(this)->Apply(sample);
   }
   return registry.Collect();
 }

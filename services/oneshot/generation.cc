@@ -14,15 +14,16 @@ using engine::FinishReason;
 constexpr uint64_t kTurn = 1;  // the only one
 
 absl::Status DoesNotFit(int64_t tokens, int64_t limit) {
+  errors::Details details;
+  details.field = "inputs";
+  details.metadata = {{"requested", absl::StrCat(tokens)},
+                      {"limit", absl::StrCat(limit)}};
   return errors::MakeError(
       absl::StatusCode::kFailedPrecondition, errors::Reason::kCacheFull,
       absl::StrCat("a prompt of ", tokens, " tokens does not fit into ", limit,
                    ", all that policy 'full' holds; ask for a policy that "
                    "evicts, such as 'sinks'"),
-      {.field = "inputs",
-       .metadata = {{"requested", absl::StrCat(tokens)},
-                    {"limit", absl::StrCat(limit)}},
-       .retry_after = std::nullopt});
+      details);
 }
 
 }  // namespace
@@ -43,8 +44,7 @@ Generation::Generation(const Dependencies& deps, GenerationRequest request,
       request_(std::move(request)),
       admitted_(std::move(admitted)),
       log_(deps.log),
-      reporter_(request_.policy.policy,
-                request_.options.response.cache_update_interval_tokens),
+      reporter_(request_.policy.policy),
       requested_(deps.now()) {}
 
 void Generation::Enqueue() {
@@ -82,10 +82,13 @@ void Generation::OnAdmitted(
   });
   admitted_(absl::OkStatus());
   if (deps_.on_event) {
-    deps_.on_event(request_.id, request_.policy.policy->Name(),
-                   session::InputAccepted{.tokens = request_.prompt.size()});
-    deps_.on_event(request_.id, request_.policy.policy->Name(),
-                   session::TurnStarted{.turn = kTurn});
+    session::InputAccepted accepted;
+    accepted.tokens = request_.prompt.size();
+    session::TurnStarted started;
+    started.turn = kTurn;
+    const auto policy = request_.policy.policy->Name();
+    deps_.on_event(request_.id, policy, accepted);
+    deps_.on_event(request_.id, policy, started);
   }
   sequence_->Append(request_.prompt);
   sequence_->WantLogits(engine::Logits::kLast);
@@ -160,8 +163,9 @@ void Generation::Emit(session::EventBody event) {
 }
 
 void Generation::EmitOutput(const engine::TurnStep& step) {
-  session::Output output{.turn = kTurn,
-                         .text_position = static_cast<uint64_t>(length_)};
+  session::Output output;
+  output.turn = kTurn;
+  output.text_position = static_cast<uint64_t>(length_);
   if (step.token_id >= 0) {
     ++length_;
     output.token_ids.push_back(step.token_id);
@@ -174,7 +178,9 @@ void Generation::EmitOutput(const engine::TurnStep& step) {
 }
 
 void Generation::Report(int64_t length) {
-  if (auto update = reporter_.Advance(length)) Emit(*std::move(update));
+  auto update = reporter_.Advance(
+      length, request_.options.response.cache_update_interval_tokens);
+  if (update) Emit(*std::move(update));
 }
 
 void Generation::PauseWhileFull() {
@@ -199,14 +205,16 @@ void Generation::Finish(FinishReason reason, const absl::Status& error,
     return;
   }
   if (std::string held = turn_ ? turn_->Flush() : ""; !held.empty()) {
-    Emit(session::Output{.turn = kTurn,
-                         .text_position = static_cast<uint64_t>(length_),
-                         .token_ids = {},
-                         .text = std::move(held),
-                         .logprobs = {}});
+    session::Output output;
+    output.turn = kTurn;
+    output.text_position = static_cast<uint64_t>(length_);
+    output.text = std::move(held);
+    Emit(std::move(output));
   }
-  if (auto update = reporter_.Finish(length_)) Emit(*std::move(update));
-  session::TurnFinished finished{.turn = kTurn, .reason = reason};
+  if (auto update = reporter_.ReportAll(length_)) Emit(*std::move(update));
+  session::TurnFinished finished;
+  finished.turn = kTurn;
+  finished.reason = reason;
   finished.stop_match = std::move(match);
   finished.usage = CurrentUsage();
   finished.kept_until = length_;
@@ -240,7 +248,7 @@ session::Usage Generation::CurrentUsage() const {
   usage.input_tokens = request_.prompt.size();
   usage.generated_tokens = turn_ ? turn_->generated_tokens() : 0;
   usage.text_position = length_;
-  usage.visible_tokens = reporter_.ledger().VisibleTokens(length_);
+  usage.visible_tokens = reporter_.VisibleTokens(length_);
   usage.evicted_tokens = length_ - usage.visible_tokens;
   usage.peak_resident_tokens = peak_resident_;
   usage.queued = started_ - requested_;

@@ -23,7 +23,7 @@
 #include "services/engine/turn.h"
 #include "services/oneshot/active_requests.h"
 #include "services/oneshot/admission_queue.h"
-#include "services/oneshot/cache_reporter.h"
+#include "services/session/cache_reporter.h"
 #include "services/session/event_log.h"
 
 namespace millrace::oneshot {
@@ -94,7 +94,7 @@ class Generation : public engine::SequenceClient,
   const GenerationRequest request_;
   Admitted admitted_;
   session::EventLog log_;
-  CacheReporter reporter_;
+  session::CacheReporter reporter_;
   engine::RecentTokens recent_;
   std::unique_ptr<engine::Turn> turn_;
   std::unique_ptr<engine::Sequence> sequence_;

@@ -43,7 +43,8 @@ absl::StatusOr<Prompt> FromMessages(absl::Span<const Input> inputs,
 }
 
 Prompt FromPieces(absl::Span<const Input> inputs, const TextTools& tools) {
-  Prompt prompt{.ids = tools.tokenizer->text_prefix()};
+  Prompt prompt;
+  prompt.ids = tools.tokenizer->text_prefix();
   TextInput joined;
   const auto flush = [&] {
     const auto ids = tools.tokenizer->Encode(

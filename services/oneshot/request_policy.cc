@@ -36,7 +36,7 @@ absl::StatusOr<cache::MadePolicy> MakeRequestPolicy(
     std::optional<int64_t> expected_tokens, int64_t pinned_tokens,
     const PolicyLimits& limits) {
   cache::PolicyConfig config =
-      asked ? *std::move(asked) : cache::PolicyConfig{.name = kFull};
+      asked ? *std::move(asked) : cache::PolicyConfig{kFull, {}};
   if (config.name == kFull && !Names(config, kMaxTokens) && expected_tokens) {
     const int64_t most =
         std::min(limits.trained_context, limits.max_resident_tokens);

@@ -50,7 +50,7 @@ Scoring::Scoring(const Dependencies& deps, ScoringRequest request,
     : deps_(deps),
       request_(std::move(request)),
       admitted_(std::move(admitted)),
-      reporter_(request_.policy.policy, request_.cache_update_interval_tokens),
+      reporter_(request_.policy.policy),
       requested_(deps.now()),
       last_progress_(requested_) {}
 
@@ -132,9 +132,9 @@ void Scoring::OnRows(int64_t first, int64_t count,
   ahead_.erase(ahead_.begin(), ahead_.begin() + count);
   computed_ = first + count;
   if (deps_.on_event) {
-    deps_.on_event(request_.id, request_.policy.policy->Name(),
-                   session::InputAccepted{
-                       .tokens = static_cast<uint64_t>(count)});
+    session::InputAccepted read;
+    read.tokens = static_cast<uint64_t>(count);
+    deps_.on_event(request_.id, request_.policy.policy->Name(), read);
   }
   Report(computed_, /*last=*/false);
   if (last_row_time_ - last_progress_ >= absl::Seconds(1)) {
@@ -218,7 +218,9 @@ void Scoring::SetCallbacks(std::function<void()> on_event,
 }
 
 void Scoring::Report(int64_t length, bool last) {
-  auto update = last ? reporter_.Finish(length) : reporter_.Advance(length);
+  auto update = last ? reporter_.ReportAll(length)
+                     : reporter_.Advance(
+                           length, request_.cache_update_interval_tokens);
   if (update) {
     if (deps_.on_event) {
       deps_.on_event(request_.id, request_.policy.policy->Name(), *update);
@@ -256,7 +258,7 @@ void Scoring::Finish(const absl::Status& error) {
   finished.error = error;
   finished.usage.input_tokens = computed_;
   finished.usage.text_position = computed_;
-  finished.usage.visible_tokens = reporter_.ledger().VisibleTokens(computed_);
+  finished.usage.visible_tokens = reporter_.VisibleTokens(computed_);
   finished.usage.evicted_tokens = computed_ - finished.usage.visible_tokens;
   finished.usage.peak_resident_tokens = peak_resident_;
   finished.usage.queued = started_ - requested_;

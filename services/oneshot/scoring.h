@@ -107,7 +107,7 @@ class Scoring : public engine::SequenceClient,
   const Dependencies deps_;
   const ScoringRequest request_;
   Admitted admitted_;
-  CacheReporter reporter_;
+  session::CacheReporter reporter_;
   std::unique_ptr<engine::Sequence> sequence_;
   std::shared_ptr<Scoring> self_;
   uint64_t ticket_ = 0;

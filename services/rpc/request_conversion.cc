@@ -309,8 +309,13 @@ Body OrRefused(absl::StatusOr<T> converted) {
 
 Body FromArm(const v1::ConnectRequest& request, const RequestLimits& limits) {
   switch (request.message_case()) {
-    case v1::ConnectRequest::kAppend:
-      return OrRefused(FromAppend(request.append(), limits));
+    case v1::ConnectRequest::kAppend: {
+      auto append = FromAppend(request.append(), limits);
+      if (append.ok()) return *std::move(append);
+      // A piece of a text: what follows it is refused too.
+      return session::Refused{append.status(), /*append=*/true,
+                              request.append().more_follows()};
+    }
     case v1::ConnectRequest::kGenerate:
       return OrRefused(FromStartTurn(request.generate(), limits, ""));
     case v1::ConnectRequest::kInterrupt:

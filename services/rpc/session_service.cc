@@ -36,7 +36,8 @@ absl::Status WithPolicyPath(const absl::Status& status,
       absl::StartsWith(errors::DetailsOf(status).field, "cache_policy")) {
     return status;
   }
-  return WithFieldPrefix(status, absl::StrCat("cache_policy.", policy));
+  return WithFieldPrefix(
+      status, absl::StrCat("cache_policy", policy.empty() ? "" : ".", policy));
 }
 
 class ConnectCall;

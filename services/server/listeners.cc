@@ -1,5 +1,7 @@
 #include "services/server/listeners.h"
 
+#include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/impl/server_builder_plugin.h>
@@ -172,9 +174,17 @@ struct Listeners::Impl {
 Listeners::Listeners(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Listeners::~Listeners() { Shutdown(absl::ZeroDuration()); }
 
+// The libraries' own lines are no JSON, and name peers and files; what matters
+// of them comes back as a status.
+static void SilenceLibraries() {
+  gpr_set_log_function([](gpr_log_func_args*) {});
+  google::protobuf::SetLogHandler(nullptr);
+}
+
 absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Start(
     const ServerOptions& options, const rpc::ServiceContext& context,
     rpc::HealthStates* health) {
+  SilenceLibraries();
   auto credentials = DataCredentials(options);
   if (!credentials.ok()) return credentials.status();
   constexpr int kSmall = 100;  // streams where only operators call

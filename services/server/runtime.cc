@@ -176,7 +176,7 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
 }
 
 // A default that no session can have is found out now.
-absl::Status Runtime::CheckDefaultPolicy() const {
+absl::Status Runtime::CheckDefaultPolicy() {
   const auto config = cache::ParsePolicy(options_.cache_policy);
   const auto made = cache::MakePolicy(
       *config,
@@ -185,7 +185,14 @@ absl::Status Runtime::CheckDefaultPolicy() const {
        .max_resident_tokens =
            options_.session_kv_memory_bytes / kv_spec_.BytesPerToken(),
        .extra_tokens = options_.prefill_chunk_tokens});
-  if (made.ok()) return absl::OkStatus();
+  if (made.ok()) {
+    const int64_t blocks = cache::MaxBlocks(
+        {.policy = made->policy,
+         .max_chunk_tokens = options_.prefill_chunk_tokens,
+         .rollback_tokens = session::OpenOptions().rollback_tokens + 1});
+    sessions_that_fit_ = static_cast<int>(num_blocks_ / blocks);
+    return absl::OkStatus();
+  }
   return absl::InvalidArgumentError(
       absl::StrCat("--cache_policy=", options_.cache_policy, ": ",
                    made.status().message()));
@@ -273,7 +280,8 @@ v1::GetServerInfoResponse Runtime::ServerInfo() const {
   limits = rpc::ToLimits(serving_.limits);
   limits.set_max_receive_message_bytes(options_.grpc.max_receive_message_bytes);
   limits.set_max_metadata_bytes(options_.grpc.max_metadata_bytes);
-  limits.set_max_sessions(options_.max_sessions);
+  limits.set_max_sessions(options_.max_sessions > 0 ? options_.max_sessions
+                                                    : sessions_that_fit_);
   limits.set_max_queue(options_.max_queue);
   *limits.mutable_queue_timeout() = rpc::ToProto(options_.queue_timeout);
   limits.set_kv_memory_bytes(num_blocks_ * kv_spec_.BytesPerBlock());

@@ -71,7 +71,7 @@ class Runtime {
   absl::Status LoadModel();
   absl::Status MakeEngine(const backends::ModelFile& file);
   absl::Status MakeText(const backends::ModelFile& file);
-  absl::Status CheckDefaultPolicy() const;
+  absl::Status CheckDefaultPolicy();
   void MakeStore();
   void MakeServing(const backends::ModelFile& file);
   void Observe(const engine::StepTrace& trace);
@@ -83,6 +83,7 @@ class Runtime {
   std::string model_name_;
   cache::KvSpec kv_spec_;
   int32_t num_blocks_ = 0;
+  int sessions_that_fit_ = 0;  // with the default policy
   double load_seconds_ = 0;
   LoadMeter meter_;
   std::atomic<double> longest_step_ = 0;  // seconds
