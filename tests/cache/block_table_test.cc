@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "cache/block_allocator.h"
@@ -71,6 +72,60 @@ TEST(BlockTableTest, ACutGivesBackTheEnd) {
   table.ExtendTo(50);
   EXPECT_EQ(Blocks(table, {0, 50}).size(), 4u);
   EXPECT_EQ(Blocks(table, {0, 50}).front(), all.front());
+}
+
+TEST(BlockTableTest, TakesNoBlocksForWhatIsEvictedAlready) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/4);
+  table.ExtendTo(4);
+  table.DropBefore(1000);  // block 62 holds [992, 1008)
+  table.ExtendTo(1010);
+  EXPECT_EQ(table.num_blocks(), 1 + 2);
+  EXPECT_EQ(Blocks(table, {1000, 1010}).size(), 2u);
+}
+
+TEST(BlockTableTest, ACutOfTheWholeTailGoesOnWhereItWas) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/4);
+  table.ExtendTo(100);
+  table.DropBefore(64);
+  table.DropFrom(64);
+  EXPECT_EQ(table.num_blocks(), 1);
+  table.ExtendTo(70);
+  EXPECT_EQ(table.num_blocks(), 2);
+  EXPECT_EQ(Blocks(table, {64, 70}).size(), 1u);
+}
+
+TEST(BlockTableTest, SlidesAcrossPosition2To32) {
+  constexpr int64_t kEdge = int64_t{1} << 32;
+  BlockAllocator allocator(6);
+  BlockTable table(&allocator, /*prefix_tokens=*/4);
+  table.ExtendTo(4);
+  const std::vector<int32_t> prefix = Blocks(table, {0, 4});
+  table.DropBefore(kEdge - 1000);
+  for (int64_t end = kEdge - 999; end < kEdge + 1000; ++end) {
+    table.DropBefore(std::max(kEdge - 1000, end - 40));
+    table.ExtendTo(end);
+    ASSERT_LE(table.num_blocks(), 1 + 4);
+  }
+  EXPECT_EQ(Blocks(table, {0, 4}), prefix);
+  const TextRange last = {kEdge + 960, kEdge + 999};
+  const std::vector<int32_t> tail = Blocks(table, last);
+  EXPECT_EQ(tail.size(), 3u);
+  table.DropFrom(kEdge + 976);
+  EXPECT_EQ(Blocks(table, {kEdge + 960, kEdge + 976}),
+            std::vector<int32_t>{tail[0]});
+}
+
+TEST(BlockTableTest, ReturnsItsBlocksWhenItGoes) {
+  BlockAllocator allocator(10);
+  {
+    BlockTable table(&allocator, /*prefix_tokens=*/20);
+    table.ExtendTo(100);
+    table.DropBefore(70);
+    EXPECT_LT(allocator.free_blocks(), 10);
+  }
+  EXPECT_EQ(allocator.free_blocks(), 10);
 }
 
 }  // namespace

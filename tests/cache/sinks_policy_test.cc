@@ -3,15 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
-#include <random>
-#include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "cache/cache_manager.h"
-#include "cache/policies/full_policy.h"
-#include "cache/visibility_ledger.h"
+#include "tests/cache/told_sequence.h"
 
 namespace millrace::cache {
 namespace {
@@ -25,59 +21,88 @@ std::shared_ptr<const CachePolicy> Sinks(int64_t s, int64_t r, int64_t p = 0) {
       {.sink_tokens = s, .window_tokens = r, .pinned_tokens = p}, kContext);
 }
 
-// A sequence under 4 sinks and a window of 8, told in resident ranges.
-class SinksSequence {
- public:
-  explicit SinksSequence(std::shared_ptr<const CachePolicy> policy,
-                         int64_t chunk = 64, int64_t rollback = 0)
-      : manager_(KvSpec{1, 1, 4, KvDtype::kF32}, 4096) {
-    id_ = *manager_.Open({.policy = std::move(policy),
-                          .max_chunk_tokens = chunk,
-                          .rollback_tokens = rollback});
-  }
-
-  absl::Status Append(int64_t n) {
-    const absl::StatusOr<KvView> view = manager_.Reserve(id_, n);
-    if (view.ok()) manager_.Commit(id_);
-    return view.status();
-  }
-
-  std::string Resident() const {
-    std::string text;
-    for (const TextRange& r : manager_.Resident(id_)) {
-      absl::StrAppend(&text, "[", r.begin, ",", r.end, ")");
-    }
-    return text;
-  }
-
-  CacheManager& manager() { return manager_; }
-  SequenceId id() const { return id_; }
-
- private:
-  CacheManager manager_;
-  SequenceId id_;
-};
-
 TEST(SinksPolicyTest, KeepsSinksWhileTheWindowSlides) {
-  SinksSequence sequence(Sinks(4, 8));
-  for (int i = 0; i < 13; ++i) ASSERT_TRUE(sequence.Append(1).ok());
+  ToldSequence sequence(Sinks(4, 8));
+  ASSERT_TRUE(sequence.Decode(13).ok());
   EXPECT_EQ(sequence.Resident(), "[0,13)");  // just full
-  ASSERT_TRUE(sequence.Append(1).ok());
-  EXPECT_EQ(sequence.Resident(), "[0,4)[5,14)");
-  for (int i = 14; i < 100'013; ++i) ASSERT_TRUE(sequence.Append(1).ok());
+  ASSERT_TRUE(sequence.Decode(1).ok());
+  EXPECT_EQ(sequence.Resident(), "[0,4)[5,14)");  // the first to go is no sink
+  ASSERT_TRUE(sequence.Decode(99'999).ok());
   EXPECT_EQ(sequence.Resident(), "[0,4)[100004,100013)");
 }
 
-TEST(SinksPolicyTest, PinnedPromptReplacesFewerSinks) {
-  SinksSequence sequence(Sinks(4, 8, 6));
-  for (int i = 0; i < 40; ++i) ASSERT_TRUE(sequence.Append(1).ok());
-  EXPECT_EQ(sequence.Resident(), "[0,6)[31,40)");
+TEST(SinksPolicyTest, AChunkKeepsWhatItsFirstRowSees) {
+  ToldSequence sequence(Sinks(4, 8));
+  ASSERT_TRUE(sequence.Append(64).ok());
+  EXPECT_EQ(sequence.Resident(), "[0,64)");
+  ASSERT_TRUE(sequence.Append(64).ok());
+  EXPECT_EQ(sequence.Resident(), "[0,4)[56,128)");
+  ASSERT_TRUE(sequence.Decode(1).ok());
+  EXPECT_EQ(sequence.Resident(), "[0,4)[120,129)");
 }
 
-TEST(SinksPolicyTest, RefusesAnEmptyWindow) {
-  const auto policy = NewSinksPolicy({.window_tokens = 0}, kContext);
-  EXPECT_EQ(policy.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(policy.status().message(), HasSubstr("window_tokens=0"));
+TEST(SinksPolicyTest, PinnedPromptReplacesFewerSinks) {
+  ToldSequence sequence(Sinks(4, 8, 6));
+  ASSERT_TRUE(sequence.Decode(40).ok());
+  EXPECT_EQ(sequence.Resident(), "[0,6)[31,40)");
+  EXPECT_EQ(Sinks(6, 8, 4)->traits().protected_prefix, 6);
+}
+
+TEST(SinksPolicyTest, TheBoundsAreThoseOfTheNumbers) {
+  EXPECT_EQ(Sinks(4, 1020)->MaxResidentTokens(1), 1025);
+  EXPECT_EQ(Sinks(4, 1020)->MaxResidentTokens(64), 1088);
+  EXPECT_EQ(Sinks(4, 1020)->MaxDistance(), 1024);
+  EXPECT_EQ(Sinks(4, 1020, 100)->MaxDistance(), 1120);
+  EXPECT_TRUE(Sinks(4, 1020)->traits().unbounded_stream);
+}
+
+TEST(SinksPolicyTest, WritesThePinnedTokensAsACount) {
+  EXPECT_EQ(Sinks(4, 8, 6)->ToString(),
+            "sinks:sink_tokens=4,window_tokens=8,pin_system_prompt=false,"
+            "pin_tokens=6");
+}
+
+// Visibility and distance as StreamingLLM defines them, apart from Rules.
+TEST(SinksPolicyTest, SeesWhatThePaperSays) {
+  for (const int64_t f : {0, 1, 4, 17}) {
+    for (const int64_t r : {1, 8, 30}) {
+      const auto policy = Sinks(f, r);
+      for (int64_t t = 0; t < 3 * (f + r); ++t) {
+        int64_t seen = 0;
+        for (const RunRule& rule : policy->Rules(t)) {
+          for (int64_t j = rule.FirstVisible(t); j <= t && j < rule.end; ++j) {
+            ASSERT_TRUE(j < f || j >= t - r);
+            ASSERT_EQ(rule.QueryPosition(t) - j,
+                      j < f ? std::min(t, f + r) - j : t - j);
+            ++seen;
+          }
+        }
+        ASSERT_EQ(seen, std::min(t + 1, f + r + 1));
+      }
+    }
+  }
+}
+
+TEST(SinksPolicyTest, EvictsBeyond32BitsWhatItEvictsBefore) {
+  for (const int64_t length : {int64_t{100}, (int64_t{1} << 32) + 3}) {
+    const std::vector<TextRange> resident = {{0, 4}, {length - 20, length}};
+    const auto plan = Sinks(4, 8)->Plan(
+        {.length = length, .first_row = length - 5, .resident = resident}, 1);
+    EXPECT_EQ(plan->evict,
+              (std::vector<TextRange>{{length - 20, length - 13}}));
+  }
+}
+
+TEST(SinksPolicyTest, RefusesAnEmptyWindowAndNegativeCounts) {
+  const auto message = [](const SinksOptions& options) {
+    const auto policy = NewSinksPolicy(options, kContext);
+    EXPECT_EQ(policy.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(policy.status().message());
+  };
+  EXPECT_EQ(message({.window_tokens = 0}),
+            "window_tokens=0: must be 1 or more");
+  EXPECT_EQ(message({.sink_tokens = -1}), "sink_tokens=-1: must be 0 or more");
+  EXPECT_EQ(message({.pinned_tokens = -1}), "pin_tokens=-1: must be 0 or more");
 }
 
 TEST(SinksPolicyTest, RefusesMoreThanTheTrainedContext) {
@@ -87,111 +112,11 @@ TEST(SinksPolicyTest, RefusesMoreThanTheTrainedContext) {
       "window_tokens=9000 + sink_tokens=4 + 1 exceeds the model's trained "
       "context of 8192");
   EXPECT_TRUE(NewSinksPolicy({.window_tokens = 8187}, kContext).ok());
+  EXPECT_FALSE(NewSinksPolicy({.window_tokens = 8188}, kContext).ok());
   EXPECT_FALSE(NewSinksPolicy({.window_tokens = INT64_MAX}, kContext).ok());
-}
-
-TEST(FullPolicyTest, RefusesWhatDoesNotFitAndChangesNothing) {
-  SinksSequence sequence(*NewFullPolicy({.max_tokens = 100}, kContext));
-  ASSERT_TRUE(sequence.Append(60).ok());
-  const absl::Status refused = sequence.Append(41);
-  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(refused.message(), HasSubstr("room for 40 of 100"));
-  EXPECT_EQ(sequence.Resident(), "[0,60)");
-  EXPECT_TRUE(sequence.Append(40).ok());
-}
-
-TEST(CacheManagerTest, CutsBackAsFarAsTokensAreHeld) {
-  SinksSequence sequence(Sinks(4, 8), 1, /*rollback=*/5);
-  for (int i = 0; i < 100; ++i) ASSERT_TRUE(sequence.Append(1).ok());
-  EXPECT_EQ(sequence.Resident(), "[0,4)[86,100)");
-  EXPECT_EQ(sequence.manager().EarliestCut(sequence.id()), 95);
-  EXPECT_EQ(sequence.manager().Truncate(sequence.id(), 94).code(),
-            absl::StatusCode::kOutOfRange);
-  EXPECT_TRUE(sequence.manager().Truncate(sequence.id(), 95).ok());
-  EXPECT_EQ(sequence.Resident(), "[0,4)[86,95)");
-}
-
-TEST(CacheManagerTest, CutsAnywhereWhileNothingIsEvicted) {
-  SinksSequence sequence(Sinks(4, 8));
-  ASSERT_TRUE(sequence.Append(12).ok());
-  EXPECT_EQ(sequence.manager().EarliestCut(sequence.id()), 0);
-  EXPECT_TRUE(sequence.manager().Truncate(sequence.id(), 2).ok());
-  EXPECT_EQ(sequence.Resident(), "[0,2)");
-}
-
-TEST(CacheManagerTest, AViewHoldsWhatTheFirstRowOfAChunkSees) {
-  SinksSequence sequence(Sinks(4, 8));
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(sequence.Append(20).ok());
-  const KvView view = *sequence.manager().Reserve(sequence.id(), 20);
-  ASSERT_EQ(view.runs.size(), 2);
-  EXPECT_EQ(view.runs[0].length, 4);
-  EXPECT_EQ(view.runs[1].first_position, 92);
-  EXPECT_EQ(view.runs[1].length, 28);
-  EXPECT_EQ(view.runs[1].first_slot, 92 % 16);
-  EXPECT_NE(view.Find(119).block, view.Find(3).block);
-}
-
-// Visibility straight from the paper's definition, apart from Rules and Plan.
-bool Sees(int64_t t, int64_t j, int64_t f, int64_t r) {
-  return j <= t && (j < f || j >= t - r);
-}
-
-TEST(CacheManagerTest, RandomAppendsAndCutsKeepEveryPromise) {
-  std::mt19937 random(7);
-  for (int round = 0; round < 500; ++round) {
-    const int64_t s = random() % 20, r = 1 + random() % 60;
-    const int64_t chunk = 1 + random() % 40, hold = random() % 30;
-    const auto policy = Sinks(s, r);
-    SinksSequence sequence(policy, chunk, hold);
-    CacheManager& manager = sequence.manager();
-    const SequenceId id = sequence.id();
-    VisibilityLedger ledger(policy);
-    int64_t announced = 0, longest = 0;
-    for (int step = 0; step < 30; ++step) {
-      if (random() % 5 == 0) {
-        // The hold counts from the longest the text ever was.
-        const int64_t back = random() % (hold + 1);
-        const int64_t cut =
-            std::clamp<int64_t>(longest - back, 0, manager.Length(id));
-        ASSERT_TRUE(manager.Truncate(id, cut).ok());
-      } else {
-        ASSERT_TRUE(sequence.Append(1 + random() % chunk).ok());
-      }
-      const int64_t n = manager.Length(id);
-      longest = std::max(longest, n);
-      int64_t evicted = 0;
-      for (int64_t j = 0; j < n; ++j) {
-        const bool sees = Sees(n - 1, j, s, r);
-        evicted += !sees;
-        bool resident = false;
-        for (const TextRange& range : manager.Resident(id)) {
-          resident |= j >= range.begin && j < range.end;
-        }
-        ASSERT_TRUE(resident || !sees) << j << " of " << n;
-      }
-      const VisibilityChange change = ledger.Advance(n);
-      for (const TextRange& x : change.evicted) announced += x.size();
-      for (const TextRange& x : change.restored) announced -= x.size();
-      ASSERT_EQ(announced, evicted);
-      ASSERT_LE(manager.ResidentTokens(id),
-                policy->MaxResidentTokens(chunk + hold));
-      ASSERT_LE(manager.stats().used_blocks, manager.stats().reserved_blocks);
-    }
-    manager.Close(id);
-    ASSERT_EQ(manager.stats().used_blocks, 0);
-    ASSERT_EQ(manager.stats().reserved_blocks, 0);
-  }
-}
-
-TEST(VisibilityLedgerTest, AnnouncesEvictionsOnceAndRestoresAfterACut) {
-  VisibilityLedger ledger(Sinks(12, 60));
-  EXPECT_TRUE(ledger.Advance(73).empty());
-  EXPECT_EQ(ledger.Advance(74).evicted, (std::vector<TextRange>{{12, 13}}));
-  EXPECT_EQ(ledger.Advance(105).evicted, (std::vector<TextRange>{{13, 44}}));
-  const VisibilityChange cut = ledger.Advance(100);
-  EXPECT_TRUE(cut.evicted.empty());
-  EXPECT_EQ(cut.restored, (std::vector<TextRange>{{39, 44}}));
-  EXPECT_EQ(ledger.VisibleTokens(332), 73);
+  const auto pinned =
+      NewSinksPolicy({.window_tokens = 92, .pinned_tokens = 8100}, kContext);
+  EXPECT_THAT(pinned.status().message(), HasSubstr("pinned tokens=8100 + 1"));
 }
 
 }  // namespace
