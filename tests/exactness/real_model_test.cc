@@ -187,6 +187,30 @@ TEST_P(RealModelTest, PoliciesOffByOneAreToldApart) {
   EXPECT_GE(worst("sinks:sink_tokens=2,window_tokens=63"), 10 * gates_.nll);
 }
 
+TEST_P(RealModelTest, NeitherCutsNorAFullCacheMatter) {
+  std::vector<int32_t> ids = TestIds("reference/war_and_peace.4096.ids.u16le");
+  ids.resize(80);
+  const auto read = [&](const char* policy, int chunk) {
+    const cache::SequenceId id = runner_->Open(NamedPolicy(policy));
+    Rows rows = runner_->Read(id, ids, chunk);
+    runner_->manager().Close(id);
+    return rows;
+  };
+  const char* const sinks = "sinks:sink_tokens=4,window_tokens=60";
+  const Rows streamed = read(sinks, 80);
+  EXPECT_EQ(read(sinks, 7), streamed);
+  // Two runs are summed in another order than one, and that is enough to turn
+  // activations that are rounded to 8 bits.
+  if (GetParam().int8_activations) return;
+  // S + R + 1 = 65 rows see everything; the 66th does not.
+  const Rows full = read("full", 80);
+  const auto first = [](const Rows& rows, int n) {
+    return Rows(rows.begin(), rows.begin() + n);
+  };
+  EXPECT_LE(MaxDifference(first(streamed, 65), first(full, 65)), 1e-4);
+  EXPECT_GE(MaxDifference(first(streamed, 66), first(full, 66)), 1e-3);
+}
+
 // The whole model in double precision, to eight times its cache.
 TEST_P(RealModelTest, StreamingEqualsOneMaskedPass) {
   if (GetParam().int8_activations) {
