@@ -9,8 +9,8 @@ import pytest
 
 import failures
 import raw_session
-from millrace.v1 import (admin_pb2_grpc, control_pb2_grpc, inference_pb2,
-                         inference_pb2_grpc)
+from millrace.v1 import (admin_pb2, admin_pb2_grpc, control_pb2_grpc,
+                         inference_pb2, inference_pb2_grpc)
 
 FULL = os.environ.get("MILLRACE_FULL") == "1"
 
@@ -28,8 +28,19 @@ async def channel(server):
         yield channel
 
 
+async def delete(session, admin):
+    """Ends what a test left open, so that the next one has the server."""
+    if session.opened is None or session.checker.closed is not None:
+        return
+    try:
+        await admin.DeleteSession(admin_pb2.DeleteSessionRequest(
+            session_id=session.opened.session_id))
+    except grpc.aio.AioRpcError:
+        pass  # it has ended, or the test has ended the server
+
+
 @pytest.fixture
-async def sessions(channel):
+async def sessions(channel, admin):
     """Opens sessions: `await sessions(format=PLAIN)`; checks all at the end."""
     made = []
 
@@ -42,6 +53,7 @@ async def sessions(channel):
     yield make
     for session in made:
         await session.drop()
+        await delete(session, admin)
     for session in made:
         session.check()
 
