@@ -29,8 +29,8 @@ bool HasMessage(const PreparedInput& input) {
 }
 
 void WaitingItems::Push(WaitingItem item, bool writing) {
-  Count(item, +1);
   if (!item.input) {
+    Count(after_turn_, item, +1);
     after_turn_.push_back(std::move(item));
   } else if (std::holds_alternative<AtTextPosition>(item.input->placement)) {
     const auto later = std::upper_bound(
@@ -38,11 +38,14 @@ void WaitingItems::Push(WaitingItem item, bool writing) {
         [](uint64_t position, const WaitingItem& other) {
           return position < PositionOf(other);
         });
+    Count(positioned_, item, +1);
     positioned_.insert(later, std::move(item));
   } else if (writing &&
              std::holds_alternative<NextStep>(item.input->placement)) {
+    Count(next_step_, item, +1);
     next_step_.push_back(std::move(item));
   } else {
+    Count(after_turn_, item, +1);
     after_turn_.push_back(std::move(item));
   }
 }
@@ -50,7 +53,7 @@ void WaitingItems::Push(WaitingItem item, bool writing) {
 void WaitingItems::PushPiece(WaitingItem item, uint64_t seq_before,
                              bool before_is_placed) {
   if (before_is_placed) {
-    Count(item, +1);
+    Count(continuation_, item, +1);
     continuation_.push_back(std::move(item));
     return;
   }
@@ -63,7 +66,7 @@ void WaitingItems::PushPiece(WaitingItem item, uint64_t seq_before,
     item.input->placement = before->input->placement;
     item.input->only_in_turn_started_by =
         before->input->only_in_turn_started_by;
-    Count(item, +1);
+    Count(*queue, item, +1);
     queue->insert(before.base(), std::move(item));
     return;
   }
@@ -73,10 +76,12 @@ void WaitingItems::PushPiece(WaitingItem item, uint64_t seq_before,
 WaitingItem WaitingItems::Pop(Queue* queue) {
   WaitingItem item = std::move(queue->front());
   queue->pop_front();
-  Count(item, -1);
+  Count(*queue, item, -1);
   if (queue != &continuation_ && item.input && item.input->more_follows) {
     while (!queue->empty() && queue->front().input &&
            queue->front().input->continues) {
+      Count(*queue, queue->front(), -1);
+      Count(continuation_, queue->front(), +1);
       continuation_.push_back(std::move(queue->front()));
       queue->pop_front();
     }
@@ -95,7 +100,7 @@ void WaitingItems::EndNextSteps() {
 }
 
 std::vector<WaitingItem> WaitingItems::TakeContinuation() {
-  for (const WaitingItem& item : continuation_) Count(item, -1);
+  for (const WaitingItem& item : continuation_) Count(continuation_, item, -1);
   std::vector<WaitingItem> taken(std::make_move_iterator(continuation_.begin()),
                                  std::make_move_iterator(continuation_.end()));
   continuation_.clear();
@@ -127,8 +132,7 @@ std::vector<WaitingItem> WaitingItems::TakeAll() {
 
 std::optional<TurnRequest> WaitingItems::TakeTurn(
     std::optional<uint64_t> started_by) {
-  for (Queue* queue :
-       {&continuation_, &next_step_, &after_turn_, &positioned_}) {
+  for (Queue* queue : {&continuation_, &next_step_, &after_turn_}) {
     for (auto item = queue->begin(); item != queue->end(); ++item) {
       if (!item->turn) continue;
       if (started_by && item->turn->started_by != *started_by) continue;
@@ -142,8 +146,7 @@ std::optional<TurnRequest> WaitingItems::TakeTurn(
 }
 
 bool WaitingItems::HasTurnOf(uint64_t started_by) const {
-  for (const Queue* queue :
-       {&continuation_, &next_step_, &after_turn_, &positioned_}) {
+  for (const Queue* queue : {&continuation_, &next_step_, &after_turn_}) {
     if (absl::c_any_of(*queue, [&](const WaitingItem& item) {
           return item.turn && item.turn->started_by == started_by;
         })) {
@@ -169,8 +172,9 @@ WaitingItems::Queue* WaitingItems::DueAt(int64_t length) {
   return &positioned_;
 }
 
-void WaitingItems::Count(const WaitingItem& item, int sign) {
-  if (item.turn) turns_ += sign;
+void WaitingItems::Count(const Queue& queue, const WaitingItem& item,
+                         int sign) {
+  if (item.turn && &queue != &positioned_) turns_ += sign;
   if (item.input) tokens_ += sign * NumTokens(*item.input);
 }
 

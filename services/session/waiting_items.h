@@ -64,6 +64,8 @@ class WaitingItems {
   // input stays.
   std::optional<TurnRequest> TakeTurn(std::optional<uint64_t> started_by);
 
+  // Turns that will come without the text getting any longer first: those that
+  // wait for a text position do not count.
   bool HasTurnOf(uint64_t started_by) const;
   int64_t turns() const { return turns_; }
   int64_t tokens() const { return tokens_; }
@@ -78,7 +80,7 @@ class WaitingItems {
   Queue* DueAt(int64_t length);
 
  private:
-  void Count(const WaitingItem& item, int sign);
+  void Count(const Queue& queue, const WaitingItem& item, int sign);
 
   Queue next_step_, after_turn_, positioned_, continuation_;
   int64_t turns_ = 0;
