@@ -270,7 +270,7 @@ int Chat::RunPlain() {
   while (!quit_ && std::getline(std::cin, line)) {
     if (line.empty()) continue;
     HandleLine(line);
-    while (conversation_->pending_turns() > 0 && !ShowEvents()) {
+    while (!ShowEvents() && conversation_->pending_turns() > 0) {
       reader_->Await();
     }
     const auto end = reader_->end();

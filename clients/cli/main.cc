@@ -1,8 +1,11 @@
 // `millrace`: talks to a Millrace server from a terminal or a script.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <iterator>
+#include <string>
 
 #include "clients/cli/commands.h"
 #include "clients/cli/common.h"
@@ -24,6 +27,14 @@ void AddGlobals(CLI::App& app, Globals& globals) {
                  "PEM certificates to check the server by; turns TLS on");
 }
 
+// What stands where a command should; empty if nothing does.
+std::string FirstWord(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    if (argv[i][0] != '-') return argv[i];
+  }
+  return "";
+}
+
 int Run(int argc, char** argv) {
   CLI::App app("Endless sessions with a language model.", "millrace");
   app.footer(kFooter);
@@ -37,7 +48,19 @@ int Run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+      return app.exit(error);  // --help
+    }
+    const std::string word = FirstWord(argc, argv);
+    const bool known = std::any_of(
+        std::begin(commands), std::end(commands),
+        [&](const Command& c) { return c.app->get_name() == word; });
+    if (!word.empty() && !known) {
+      return UsageError("no such command '" + word +
+                        "'; 'millrace --help' lists them");
+    }
+    app.exit(error);
+    return kExitUsage;
   }
   for (const Command& command : commands) {
     if (command.app->parsed()) return command.run(globals);

@@ -47,6 +47,7 @@ void AddTurnFlags(CLI::App& command, TurnFlags& flags) {
   command
       .add_option("--logit_bias", flags.logit_bias,
                   "ID=BIAS, may be given again")
+      ->allow_extra_args(false)
       ->group(sampling);
 
   const std::string stopping = "Stopping";
@@ -61,10 +62,12 @@ void AddTurnFlags(CLI::App& command, TurnFlags& flags) {
   command
       .add_option("--stop", flags.stop_strings,
                   "ends at this text, may be given again")
+      ->allow_extra_args(false)
       ->group(stopping);
   command
       .add_option("--stop_token_id", flags.stop_token_ids,
                   "ends at this token, may be given again")
+      ->allow_extra_args(false)
       ->group(stopping);
   command
       .add_flag("--ignore_end_of_turn", flags.ignore_end_of_turn,

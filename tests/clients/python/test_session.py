@@ -5,6 +5,9 @@ import asyncio
 import millrace
 import pytest
 
+# gRPC keeps to one event loop.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 GREEDY = {"temperature": 0}
 
 
@@ -48,9 +51,11 @@ async def test_interrupts_and_goes_on(server):
     unlimited = {"unlimited": {}, "ignore_end_of_turn": True,
                  "repetition_guard": 0}
     async with millrace.connect(server.address, sampling=GREEDY) as session:
+        interrupting = None
         async for event in session.chat("Count", stopping=unlimited):
-            if event.kind == "output" and event.message.turn == 1:
-                asyncio.ensure_future(session.interrupt())
+            if event.kind == "output" and interrupting is None:
+                interrupting = asyncio.ensure_future(session.interrupt())
+        assert (await interrupting).turn == 1
         assert event.message.reason == 7  # FINISH_REASON_INTERRUPTED
         again = [e async for e in session.generate(stopping=short(4))]
     assert again[0].kind == "turn_started"
