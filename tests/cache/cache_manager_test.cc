@@ -130,6 +130,19 @@ TEST(CacheManagerTest, CutsAnywhereWhileNothingIsEvicted) {
   EXPECT_EQ(sequence.Resident(), "[0,2)");
 }
 
+TEST(CacheManagerTest, ACutReturnsTheBlocksThatItEmpties) {
+  ToldSequence sequence(Sinks(4, 60));
+  ASSERT_TRUE(sequence.Append(64).ok());
+  CacheManager& manager = sequence.manager();
+  EXPECT_EQ(manager.stats().used_blocks, 4);
+  ASSERT_TRUE(manager.Truncate(sequence.id(), 33).ok());
+  EXPECT_EQ(manager.stats().used_blocks, 3);
+  ASSERT_TRUE(manager.Truncate(sequence.id(), 32).ok());
+  EXPECT_EQ(manager.stats().used_blocks, 2);
+  ASSERT_TRUE(manager.Truncate(sequence.id(), 0).ok());
+  EXPECT_EQ(manager.stats().used_blocks, 0);
+}
+
 TEST(CacheManagerTest, WithoutAHoldOnlyTheWholeLengthAlwaysWorks) {
   ToldSequence sequence(Sinks(4, 8), /*chunk=*/1);
   ASSERT_TRUE(sequence.Decode(100).ok());
