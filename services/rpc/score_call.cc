@@ -78,7 +78,7 @@ class ScoreCall final
     }
     serving_ = *serving;
     encoder_.emplace(serving_->text.tokenizer);
-    StartRead(&incoming_);
+    ReadNext(&incoming_);
   }
 
   void OnReadDone(bool ok) override {
@@ -186,7 +186,7 @@ class ScoreCall final
       SendHeaders();
       scoring_->Add(serving_->text.tokenizer->text_prefix());
     }
-    StartRead(&incoming_);
+    ReadNext(&incoming_);
   }
 
   absl::Status OnInput(const v1::ScoreRequest& request, Scoring& scoring) {
@@ -213,7 +213,7 @@ class ScoreCall final
       waiting_for_room_ = !read_on;
     }
     if (read_on) {
-      StartRead(&incoming_);
+      ReadNext(&incoming_);
     } else if (scoring.HasRoom()) {
       ReadOn();  // room came before we waited for it
     }
@@ -225,7 +225,7 @@ class ScoreCall final
       absl::MutexLock lock(&mutex_);
       if (!std::exchange(waiting_for_room_, false) || ended()) return;
     }
-    StartRead(&incoming_);
+    ReadNext(&incoming_);
   }
 
   std::optional<ByteBuffer> NextMessage()

@@ -71,7 +71,7 @@ class ConnectCall final
     }
     serving_ = *serving;
     link_ = std::make_shared<OwnerLink>(Weak<ConnectCall>());
-    StartRead(&incoming_);
+    ReadNext(&incoming_);
   }
 
   void OnReadDone(bool ok) override {
@@ -182,7 +182,7 @@ class ConnectCall final
     }
     if (gone) return (*session)->Detach(stream_);
     Pump();
-    StartRead(&incoming_);
+    ReadNext(&incoming_);
   }
 
   void OnNext(const ConnectRequest& request, SessionHandle& session) {
@@ -195,7 +195,7 @@ class ConnectCall final
     }
     closing_ = request.has_close();
     session.Submit(stream_, FromProto(request, serving_->limits));
-    StartRead(&incoming_);
+    ReadNext(&incoming_);
   }
 
   std::optional<ByteBuffer> NextMessage()

@@ -142,6 +142,15 @@ class StreamCall : public Reactor,
     this->StartWrite(&outgoing_);
   }
 
+  // Reads the client's next message, unless the call has ended: once Finish
+  // was called, gRPC may free the stream at any moment. Only for reactors that
+  // read.
+  template <typename Message>
+  void ReadNext(Message* message) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    if (!finished_) this->StartRead(message);
+  }
+
   template <typename Derived>
   std::shared_ptr<Derived> Shared() {
     return std::static_pointer_cast<Derived>(this->shared_from_this());

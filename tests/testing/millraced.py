@@ -76,7 +76,12 @@ def running(*flags, model_path=None):
             if not line:
                 with open(log.name, encoding="utf-8") as file:
                     raise RuntimeError(f"millraced ended: {file.read()}")
-            yield Server(process, json.loads(line), log)
+            server = Server(process, json.loads(line), log)
+            yield server
+            if (process.poll() or 0) < 0:
+                raise AssertionError(
+                    f"millraced ended by signal {-process.returncode}: "
+                    f"{server.log()[-2000:]}")
         finally:
             if process.poll() is None:
                 process.kill()
