@@ -25,6 +25,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kPieceBytes = 2048;  // about 480 tokens
+constexpr size_t kSmallestPieceBytes = 32;
 
 struct DemoFlags {
   std::string file;
@@ -75,15 +76,21 @@ class Reader {
 
  private:
   absl::Status Read(absl::string_view text) {
+    size_t piece_bytes = kPieceBytes;
     while (position_ < flags_.read_tokens && !text.empty()) {
-      const absl::string_view piece = FirstPiece(text, kPieceBytes);
-      text.remove_prefix(piece.size());
+      const absl::string_view piece = FirstPiece(text, piece_bytes);
       v1::ConnectRequest request;
       request.mutable_append()->add_inputs()->set_text(std::string(piece));
       session_->Send(request);
-      const auto queued = AwaitAnswer();
-      if (!queued.ok()) return queued.status();
-      if (!*queued) return absl::OkStatus();
+      const auto fits = AwaitAnswer();
+      if (!fits.ok()) return fits.status();
+      if (*fits) {
+        text.remove_prefix(piece.size());
+      } else if (piece_bytes > kSmallestPieceBytes) {
+        piece_bytes /= 2;  // fill the cache to the brim
+      } else {
+        break;
+      }
     }
     return absl::OkStatus();
   }
@@ -97,7 +104,7 @@ class Reader {
       if (event->has_rejected()) {
         const absl::Status why = client::ToStatus(event->rejected().error());
         if (client::ReasonOf(why) != "CACHE_FULL") return why;
-        run_.ending = "the next piece of text is refused: CACHE_FULL";
+        run_.ending = "more text is refused: CACHE_FULL";
         return false;
       }
       if (event->has_input_accepted()) {
@@ -143,7 +150,8 @@ class Reader {
     AddRow();
     const std::string how = turn.reason() == v1::FINISH_REASON_CAPACITY
                                 ? "the cache is full: the end"
-                                : "could go on for ever";
+                            : evicts_ ? "could go on for ever"
+                                      : "still within the trained context";
     run_.ending = absl::StrCat(run_.ending, run_.ending.empty() ? "" : "; ",
                                "at ", WithCommas(position_), " tokens ", how);
     return absl::OkStatus();

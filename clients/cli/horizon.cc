@@ -7,7 +7,7 @@
 namespace millrace::cli {
 namespace {
 
-constexpr size_t kWordsBytes = 40;
+constexpr size_t kWordsBytes = 32;
 
 }  // namespace
 

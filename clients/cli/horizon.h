@@ -27,7 +27,7 @@ class Horizon {
   // Whether the border has moved since the last call.
   bool TakeMoved() { return std::exchange(moved_, false); }
 
-  // The first words that are still seen, about 40 bytes, on one line.
+  // The first words that are still seen, about 32 bytes, on one line.
   std::string Words() const;
 
  private:

@@ -53,6 +53,16 @@ void Out(absl::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
 }
 
+// The first character of a text, or a whole escape sequence.
+absl::string_view FirstCharacter(absl::string_view text) {
+  if (text[0] == '\x1b') {
+    return text.substr(0, std::min(text.find('m'), text.size() - 1) + 1);
+  }
+  size_t size = 1;
+  while (size < text.size() && (text[size] & 0xC0) == 0x80) ++size;
+  return text.substr(0, size);
+}
+
 // The terminal speaks UTF-8 even where the locale says nothing of it.
 void UseUtf8() {
   std::setlocale(LC_CTYPE, "");
@@ -72,6 +82,7 @@ struct Screen::Impl {
   std::function<void()> on_interrupt;
   bool reading = false;
   std::mbstate_t partial = {};  // a character that has come in part
+  int column = 0;               // where the conversation goes on
 
   // The conversation scrolls in the rows above the last two; the terminal
   // keeps the position where it goes on (ESC 7, ESC 8).
@@ -81,6 +92,7 @@ struct Screen::Impl {
       rows = size.ws_row;
       columns = size.ws_col;
     }
+    column = 0;
     Out(absl::StrCat("\x1b[1;", rows - 2, "r\x1b[", rows - 2, ";1H\x1b", "7"));
     DrawStatus();
   }
@@ -95,6 +107,26 @@ struct Screen::Impl {
     Out(absl::StrCat("\x1b[", rows - 1, ";1H\x1b[K"));
     std::fflush(stdout);
     if (reading) el_set(editor, EL_REFRESH);
+  }
+
+  // Breaks lines itself, at a space where there is one near the end:
+  // terminals differ in what they remember of a cursor behind the last column.
+  void Write(absl::string_view character) {
+    constexpr int kLongWord = 10;
+    const bool space = character == " ";
+    if (character == "\n" || column >= columns - 1 ||
+        (space && column >= columns - kLongWord)) {
+      Out("\r\n");  // libedit turns off the terminal's own carriage returns
+      column = 0;
+      if (space || character == "\n") return;
+    }
+    Out(character);
+    if (character[0] == '\x1b') return;  // a colour
+    wchar_t wide = 0;
+    std::mbstate_t state = {};
+    if (std::mbrtowc(&wide, character.data(), character.size(), &state) >= 1) {
+      column += std::max(0, wcwidth(wide));
+    }
   }
 
   // One byte from the keyboard into `character`, or whatever else happens
@@ -174,10 +206,10 @@ void Screen::Print(absl::string_view text) {
   if (text.empty()) return;
   Out("\x1b"
       "8");
-  for (char c : text) {
-    // While libedit reads, the terminal does not add carriage returns.
-    if (c == '\n') Out("\r");
-    Out(absl::string_view(&c, 1));
+  while (!text.empty()) {
+    const absl::string_view character = FirstCharacter(text);
+    impl_->Write(character);
+    text.remove_prefix(character.size());
   }
   Out("\x1b"
       "7");

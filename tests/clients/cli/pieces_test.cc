@@ -61,7 +61,7 @@ TEST(Horizon, TellsOnceThatItMoved) {
 TEST(Horizon, WordsAreShort) {
   Horizon horizon;
   horizon.Add(0, std::string(1000, 'x'));
-  EXPECT_EQ(horizon.Words().size(), 40u);
+  EXPECT_EQ(horizon.Words().size(), 32u);
 }
 
 }  // namespace
