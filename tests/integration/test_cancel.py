@@ -61,7 +61,9 @@ async def cut_off(channel, dice):
     task = asyncio.create_task(call(channel, dice))
     await asyncio.sleep(dice.choice([0, dice.random() * 0.02,
                                      dice.random() * 0.3]))
-    task.cancel()
+    while not task.done():  # asyncio may lose a cancellation to a result
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
     results = await asyncio.gather(task, return_exceptions=True)
     assert isinstance(results[0], (asyncio.CancelledError,
                                    grpc.aio.AioRpcError)), results
