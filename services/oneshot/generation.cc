@@ -53,7 +53,7 @@ void Generation::Enqueue() {
   const auto limit = TextLimit(*request_.policy.policy);
   if (limit && tokens > *limit) {
     over_ = true;
-    admitted_(DoesNotFit(tokens, *limit));
+    Answer(DoesNotFit(tokens, *limit));
     return;
   }
   self_ = shared_from_this();
@@ -67,7 +67,7 @@ void Generation::OnAdmitted(
   const std::shared_ptr<Generation> keep = self_;
   if (!sequence.ok()) {
     over_ = true;
-    admitted_(sequence.status());
+    Answer(sequence.status());
     Release();
     return;
   }
@@ -80,7 +80,7 @@ void Generation::OnAdmitted(
       if (self && self->sequence_) self->sequence_->SetPaused(false);
     });
   });
-  admitted_(absl::OkStatus());
+  Answer(absl::OkStatus());
   if (deps_.on_event) {
     session::InputAccepted accepted;
     accepted.tokens = request_.prompt.size();
@@ -237,7 +237,15 @@ void Generation::Drain() {
   });
 }
 
+// Whoever is called back may hold us: we let go of them.
+void Generation::Answer(const absl::Status& status) {
+  if (const Admitted admitted = std::exchange(admitted_, nullptr)) {
+    admitted(status);
+  }
+}
+
 void Generation::Release() {
+  admitted_ = nullptr;
   deps_.queue->Cancel(ticket_);
   sequence_.reset();
   self_.reset();

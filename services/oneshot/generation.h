@@ -87,6 +87,7 @@ class Generation : public engine::SequenceClient,
   void PauseWhileFull();
   void Finish(engine::FinishReason reason, const absl::Status& error,
               std::optional<engine::StopMatch> match = std::nullopt);
+  void Answer(const absl::Status& status);
   void Release();
   session::Usage CurrentUsage() const;
 

@@ -67,14 +67,14 @@ void Scoring::OnAdmitted(
   const std::shared_ptr<Scoring> keep = self_;
   if (!sequence.ok()) {
     over_ = true;
-    admitted_(sequence.status());
+    Answer(sequence.status());
     Release();
     return;
   }
   sequence_ = *std::move(sequence);
   started_ = deps_.now();
   sequence_->WantLogits(engine::Logits::kAll);
-  admitted_(absl::OkStatus());
+  Answer(absl::OkStatus());
 }
 
 void Scoring::Add(std::vector<int32_t> ids) {
@@ -284,7 +284,15 @@ void Scoring::Drain() {
   });
 }
 
+// Whoever is called back may hold us: we let go of them.
+void Scoring::Answer(const absl::Status& status) {
+  if (const Admitted admitted = std::exchange(admitted_, nullptr)) {
+    admitted(status);
+  }
+}
+
 void Scoring::Release() {
+  admitted_ = nullptr;
   deps_.queue->Cancel(ticket_);
   sequence_.reset();
   self_.reset();

@@ -102,6 +102,7 @@ class Scoring : public engine::SequenceClient,
   void Report(int64_t length, bool last);
   void MaybeFinish();
   void Finish(const absl::Status& error);
+  void Answer(const absl::Status& status);
   void Release();
 
   const Dependencies deps_;

@@ -80,8 +80,8 @@ v1::ChatTemplateInfo ToChatInfo(const std::string& source,
 v1::PolicyOption ToOption(const cache::PolicyOptionInfo& info) {
   v1::PolicyOption out;
   out.set_name(info.name);
-  out.set_description(absl::StrCat(info.summary, " Values: ", info.range,
-                                   "; default: ", info.default_value, "."));
+  out.set_description(absl::StrCat(info.summary, " (", info.range,
+                                   "; default: ", info.default_value, ")"));
   if (info.type == "uint") {
     out.set_type(v1::OPTION_TYPE_NUMBER);
     // "0 to 8192"; an end that depends on the model is in words.

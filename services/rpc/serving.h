@@ -34,6 +34,9 @@ struct Serving {
   ServerFacts facts;
   v1::GetServerInfoResponse server_info;
   std::function<v1::GetLoadResponse()> load;  // any thread
+  // Whether the process has so little memory left that no session is opened,
+  // whatever K/V memory says. Any thread; null: never.
+  std::function<bool()> memory_is_short;
 };
 
 // Opens when the model is loaded. Thread-safe.

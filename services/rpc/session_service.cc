@@ -40,6 +40,14 @@ absl::Status WithPolicyPath(const absl::Status& status,
       status, absl::StrCat("cache_policy", policy.empty() ? "" : ".", policy));
 }
 
+absl::Status MemoryIsShort() {
+  errors::Details details;
+  details.retry_after = absl::Seconds(5);
+  return MakeError(absl::StatusCode::kResourceExhausted, Reason::kKvBudget,
+                   "the process is near its memory limit and opens no session",
+                   details);
+}
+
 class ConnectCall;
 
 // How a session reaches the stream that it is attached to. The store may hold
@@ -133,6 +141,9 @@ class ConnectCall final
     }
     auto options = FromProto(request.open(), serving_->limits);
     if (!options.ok()) return Refuse(options.status());
+    if (serving_->memory_is_short && serving_->memory_is_short()) {
+      return Refuse(MemoryIsShort());
+    }
     policy_ = options->policy ? options->policy->name : "";
     serving_->store->Open(*std::move(options), stream_, link_.get(),
                           Attacher());

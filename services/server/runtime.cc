@@ -20,6 +20,8 @@ namespace millrace::server {
 namespace {
 
 constexpr int kMaxDecodeRows = 64;
+// Above this share of the limit no session is opened.
+constexpr double kMemoryRung = 0.95;
 
 // Names without which a client cannot use what this server adds to version 1.
 std::vector<std::string> Features() { return {}; }
@@ -140,9 +142,7 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
               .num_kv_heads = config.num_kv_heads,
               .head_dim = config.head_dim,
               .dtype = *dtype};
-  const auto limit = options_.memory_limit_bytes > 0
-                         ? std::optional(options_.memory_limit_bytes)
-                         : MemoryLimit();
+  const auto limit = ProcessLimit();
   const int64_t kv_bytes =
       options_.kv_memory_bytes > 0
           ? options_.kv_memory_bytes
@@ -261,6 +261,7 @@ void Runtime::MakeServing(const backends::ModelFile& file) {
   serving_.facts.features = limits.features;
   serving_.server_info = ServerInfo();
   serving_.load = [this] { return Load(); };
+  serving_.memory_is_short = [this] { return memory_is_short_.load(); };
 }
 
 v1::GetServerInfoResponse Runtime::ServerInfo() const {
@@ -333,7 +334,15 @@ void Runtime::Observe(const engine::StepTrace& trace) {
   hooks_.metrics->Step(seconds, trace.decode_rows + trace.prefill_rows);
 }
 
+std::optional<int64_t> Runtime::ProcessLimit() const {
+  if (options_.memory_limit_bytes > 0) return options_.memory_limit_bytes;
+  return MemoryLimit();
+}
+
 void Runtime::Tick() {
+  if (const auto limit = ProcessLimit()) {
+    memory_is_short_ = ResidentBytes() > *limit * kMemoryRung;
+  }
   store_->Tick();
   engine_->Post([queue = queue_.get()] { queue->Tick(); });
 }
@@ -380,9 +389,7 @@ metrics::Sample Runtime::Sample() const {
   sample.expired = store.expired;
   sample.resident_bytes = ResidentBytes();
   sample.open_fds = OpenFds();
-  const auto limit = options_.memory_limit_bytes > 0
-                         ? std::optional(options_.memory_limit_bytes)
-                         : MemoryLimit();
+  const auto limit = ProcessLimit();
   if (limit) {
     sample.memory_usage_ratio =
         static_cast<double>(sample.resident_bytes) / *limit;

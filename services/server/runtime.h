@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -77,6 +78,7 @@ class Runtime {
   void Observe(const engine::StepTrace& trace);
   v1::GetServerInfoResponse ServerInfo() const;
   v1::GetLoadResponse Load() const;
+  std::optional<int64_t> ProcessLimit() const;
 
   const ServerOptions options_;
   const Hooks hooks_;
@@ -88,6 +90,7 @@ class Runtime {
   LoadMeter meter_;
   std::atomic<double> longest_step_ = 0;  // seconds
   std::atomic<bool> draining_ = false;
+  std::atomic<bool> memory_is_short_ = false;
 
   std::unique_ptr<backends::Backend> backend_;
   std::unique_ptr<const text::Tokenizer> tokenizer_;
