@@ -43,8 +43,7 @@ double ReadProbe::BytesPerSecond(int num_threads, int passes) const {
   for (int i = 0; i < num_threads; ++i) {
     threads.emplace_back([&, i] {
       ready.fetch_add(1);
-      while (ready.load() < num_threads) {
-      }
+      while (ready.load() < num_threads) std::this_thread::yield();
       for (int pass = 0; pass < passes; ++pass) {
         const auto start = std::chrono::steady_clock::now();
         sink += ReadAll(memory_.data() + i * part, part);
