@@ -5,7 +5,7 @@
 // carries that out. A policy never sees a slot, a device, a lock or a clock.
 //
 //   absl::StatusOr<std::shared_ptr<const CachePolicy>> policy =
-//       NewSinksPolicy({.sink_tokens = 4, .window_tokens = 1020}, context);
+//       NewSinksPolicy({.sink_tokens = 4, .window_tokens = 1020}, 8192);
 //   policy->MaxResidentTokens(64);   // 1088: 4 + 1020 + 64
 //   policy->Rules(5000);             // {[0,4) cap 1024}, {[4,..) window 1020}
 //
@@ -29,8 +29,7 @@
 
 namespace millrace::cache {
 
-// What a policy needs and what it offers. Matched with the backend's
-// capabilities when a session opens.
+// What callers may rely on, whatever the policy's options are.
 struct PolicyTraits {
   // The visible set of a row is a function of its text position and the
   // options alone: how the input is cut into chunks never matters.
