@@ -3,6 +3,7 @@
 import time
 
 import grpc
+import millraced
 import pytest
 from millrace.v1 import (admin_pb2, common_pb2, control_pb2,
                          control_pb2_grpc)
@@ -21,7 +22,6 @@ DETACHED = common_pb2.SESSION_STATE_DETACHED
 
 @pytest.fixture(scope="module")
 def server():
-    import millraced
     with millraced.running("--outbound_queue_bytes=4KiB") as process:
         yield process
 
