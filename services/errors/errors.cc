@@ -104,10 +104,8 @@ absl::Status MakeError(absl::StatusCode code, Reason reason,
 }
 
 absl::Status InvalidField(absl::string_view field, absl::string_view message) {
-  Details details;
-  details.field = std::string(field);
   return MakeError(absl::StatusCode::kInvalidArgument, Reason::kInvalidField,
-                   message, details);
+                   message, {.field = std::string(field)});
 }
 
 std::string ReasonOf(const absl::Status& status) {
@@ -119,8 +117,7 @@ bool HasReason(const absl::Status& status, Reason reason) {
 }
 
 Details DetailsOf(const absl::Status& status) {
-  Details details;
-  details.field = Payload(status, kFieldUrl);
+  Details details{.field = Payload(status, kFieldUrl)};
   const std::string metadata = Payload(status, kMetadataUrl);
   for (absl::string_view line :
        absl::StrSplit(metadata, '\n', absl::SkipEmpty())) {

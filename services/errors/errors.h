@@ -64,9 +64,9 @@ enum class Reason {
 absl::string_view ReasonName(Reason reason);
 
 struct Details {
-  std::string field;  // path of a message's field, "sampling.temperature"
-  std::map<std::string, std::string> metadata;
-  std::optional<absl::Duration> retry_after;
+  std::string field = {};  // path in a message, "sampling.temperature"
+  std::map<std::string, std::string> metadata = {};
+  std::optional<absl::Duration> retry_after = std::nullopt;
 };
 
 absl::Status MakeError(absl::StatusCode code, Reason reason,
