@@ -32,11 +32,13 @@ async def delete(session, admin):
     """Ends what a test left open, so that the next one has the server."""
     if session.opened is None or session.checker.closed is not None:
         return
+    name = {"session_id": session.opened.session_id}
     try:
-        await admin.DeleteSession(admin_pb2.DeleteSessionRequest(
-            session_id=session.opened.session_id))
+        await admin.DeleteSession(admin_pb2.DeleteSessionRequest(**name))
+        while True:
+            await admin.GetSession(admin_pb2.GetSessionRequest(**name))
     except grpc.aio.AioRpcError:
-        pass  # it has ended, or the test has ended the server
+        pass  # it is gone, or the test has ended the server
 
 
 @pytest.fixture
