@@ -165,10 +165,10 @@ void Store::Open(OpenOptions options, StreamId stream, StreamOwner* owner,
   Post([core = core_, options = std::move(options),
         prepared = std::move(prepared), stream, owner,
         done = std::move(done)]() mutable {
-    if (!prepared.ok()) return done(prepared.status());
+    if (!prepared.ok()) return done(std::move(prepared).status());
     absl::StatusOr<Entry> entry =
         Admit(core, options, *std::move(prepared), stream, owner);
-    if (!entry.ok()) return done(entry.status());
+    if (!entry.ok()) return done(std::move(entry).status());
     done(*std::move(entry));
   });
 }

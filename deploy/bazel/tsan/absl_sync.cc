@@ -125,3 +125,11 @@ WRAP(void, wait_for_notification,
   real_wait_for_notification(notification);
   __tsan_acquire(const_cast<Notification*>(notification));
 }
+
+// Inside the library: a spin lock around what it knows of the order of locks,
+// and the atomic reference count of a status that threads share. TSan sees
+// neither, but the memory functions and deletes that they guard.
+extern "C" const char* __tsan_default_suppressions() {
+  return "race:absl::debian3::synchronization_internal::GraphCycles\n"
+         "race:absl::debian3::Status::UnrefNonInlined\n";
+}

@@ -350,6 +350,7 @@ TEST_F(StoreTest, ANewerStreamFencesTheOlder) {
   session->Detach(first.id);  // too late to matter
   Say(*session, second, Text("new"));
   ReadUntil<InputAccepted>(*session);
+  Sync();
   EXPECT_EQ(store_->Get(session->id())->usage.text_position, 3u);
 }
 
@@ -401,6 +402,7 @@ TEST_F(StoreTest, AnIdleSessionEndsWithItsStream) {
   EXPECT_FALSE(stream.ended());
   Say(*session, stream, Text("still here"));
   ReadUntil<InputAccepted>(*session);
+  while (store_->Get(session->id())->state != State::kIdle) Sync();
   Pass(absl::Minutes(29));
   EXPECT_FALSE(stream.ended());
   Pass(absl::Minutes(1));
