@@ -87,7 +87,9 @@ class StreamCall : public Reactor,
   }
 
   void OnCancel() override {
-    const bool late = context_->deadline() < std::chrono::system_clock::now();
+    // The client's clock decides, and its cancellation may come first.
+    const bool late = context_->deadline() <
+                      std::chrono::system_clock::now() + kDeadlineSlack;
     late_ = late;
     cancelled_ = true;
     OnAbandoned();
@@ -173,6 +175,7 @@ class StreamCall : public Reactor,
 
  private:
   static constexpr absl::Duration kFlushTime = absl::Seconds(5);
+  static constexpr std::chrono::milliseconds kDeadlineSlack{100};
 
   void SetEnd(const absl::Status& status, bool flush)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {

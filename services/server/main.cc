@@ -6,6 +6,7 @@
 
 #include "absl/flags/parse.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "services/server/flags.h"
 #include "services/server/healthcheck.h"
 #include "services/server/server.h"
@@ -33,6 +34,9 @@ int HealthCheck(const std::vector<char*>& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // The distribution's Abseil looks for lock cycles and ends the process at a
+  // possible one: right for tests, not for a server.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kReport);
   millrace::server::SetUpFlags();
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
   if (arguments.size() > 1 && std::string(arguments[1]) == "healthcheck") {

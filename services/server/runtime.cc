@@ -45,6 +45,19 @@ absl::StatusOr<cache::KvDtype> ChooseDtype(const std::string& asked,
                    "' does not have it; leave the flag out"));
 }
 
+absl::StatusOr<cache::MadePolicy> MakeDefaultPolicy(
+    const ServerOptions& options, const backends::ModelConfig& model,
+    int64_t bytes_per_token) {
+  const auto config = cache::ParsePolicy(options.cache_policy);
+  if (!config.ok()) return config.status();
+  return cache::MakePolicy(
+      *config, {.trained_context = model.trained_context,
+                .pinned_tokens = 0,
+                .max_resident_tokens =
+                    options.session_kv_memory_bytes / bytes_per_token,
+                .extra_tokens = options.prefill_chunk_tokens});
+}
+
 std::string_view StateName(session::State state) {
   switch (state) {
     case session::State::kIdle:
@@ -64,6 +77,21 @@ std::string_view StateName(session::State state) {
 }
 
 }  // namespace
+
+absl::Status CheckDefaultPolicy(const ServerOptions& options,
+                                const backends::ModelConfig& model) {
+  const cache::KvSpec kv = {.num_layers = model.num_layers,
+                            .num_kv_heads = model.num_kv_heads,
+                            .head_dim = model.head_dim,
+                            .dtype = options.kv_dtype == "f32"
+                                         ? cache::KvDtype::kF32
+                                         : cache::KvDtype::kF16};
+  const auto made = MakeDefaultPolicy(options, model, kv.BytesPerToken());
+  if (made.ok()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--cache_policy=", options.cache_policy, ": ",
+                   made.status().message()));
+}
 
 absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Load(
     const ServerOptions& options, const Hooks& hooks) {
@@ -98,8 +126,9 @@ absl::Status Runtime::LoadModel() {
   if (model_name_.empty()) model_name_ = FileStem(options_.model);
   absl::Status status = MakeText(**file);
   if (status.ok()) status = MakeEngine(**file);
-  if (status.ok()) status = CheckDefaultPolicy();
+  if (status.ok()) status = CheckDefaultPolicy(options_, (*file)->config());
   if (!status.ok()) return status;
+  CountSessionsThatFit();
   load_seconds_ = absl::ToDoubleSeconds(absl::Now() - start);
   MakeStore();
   MakeServing(**file);
@@ -175,27 +204,15 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
   return absl::OkStatus();
 }
 
-// A default that no session can have is found out now.
-absl::Status Runtime::CheckDefaultPolicy() {
-  const auto config = cache::ParsePolicy(options_.cache_policy);
-  const auto made = cache::MakePolicy(
-      *config,
-      {.trained_context = engine_->model_config().trained_context,
-       .pinned_tokens = 0,
-       .max_resident_tokens =
-           options_.session_kv_memory_bytes / kv_spec_.BytesPerToken(),
-       .extra_tokens = options_.prefill_chunk_tokens});
-  if (made.ok()) {
-    const int64_t blocks = cache::MaxBlocks(
-        {.policy = made->policy,
-         .max_chunk_tokens = options_.prefill_chunk_tokens,
-         .rollback_tokens = session::OpenOptions().rollback_tokens + 1});
-    sessions_that_fit_ = static_cast<int>(num_blocks_ / blocks);
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("--cache_policy=", options_.cache_policy, ": ",
-                   made.status().message()));
+void Runtime::CountSessionsThatFit() {
+  const auto made = MakeDefaultPolicy(options_, engine_->model_config(),
+                                      kv_spec_.BytesPerToken());
+  if (!made.ok()) return;
+  const int64_t blocks = cache::MaxBlocks(
+      {.policy = made->policy,
+       .max_chunk_tokens = options_.prefill_chunk_tokens,
+       .rollback_tokens = session::OpenOptions().rollback_tokens + 1});
+  sessions_that_fit_ = static_cast<int>(num_blocks_ / blocks);
 }
 
 void Runtime::MakeStore() {

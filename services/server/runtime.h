@@ -28,6 +28,10 @@
 
 namespace millrace::server {
 
+// INVALID_ARGUMENT if no session of this model could have the default policy.
+absl::Status CheckDefaultPolicy(const ServerOptions& options,
+                                const backends::ModelConfig& model);
+
 class Runtime {
  public:
   // What hears of the work; borrowed, outlives the runtime.
@@ -72,7 +76,7 @@ class Runtime {
   absl::Status LoadModel();
   absl::Status MakeEngine(const backends::ModelFile& file);
   absl::Status MakeText(const backends::ModelFile& file);
-  absl::Status CheckDefaultPolicy();
+  void CountSessionsThatFit();
   void MakeStore();
   void MakeServing(const backends::ModelFile& file);
   void Observe(const engine::StepTrace& trace);

@@ -187,9 +187,11 @@ class Server {
 
   // Streams first, then what they call, then what that calls.
   void TakeApart() {
+    // The HTTP server takes half a second to stop, whatever it does.
+    std::thread http([this] { http_.reset(); });
     if (listeners_) listeners_->Shutdown(kFlushTime);
     listeners_.reset();
-    http_.reset();
+    http.join();
     metrics_.SetSampler(nullptr);
     runtime_.reset();
     io_.Stop();
@@ -235,7 +237,9 @@ absl::Status CheckConfig(const ServerOptions& options) {
   const auto file = backends::OpenModelFile(
       options.model, {.expected_sha256 = options.model_sha256});
   if (!file.ok()) return file.status();
-  return text::Tokenizer::Create((*file)->tokenizer()).status();
+  const auto tokenizer = text::Tokenizer::Create((*file)->tokenizer());
+  if (!tokenizer.ok()) return tokenizer.status();
+  return CheckDefaultPolicy(options, (*file)->config());
 }
 
 }  // namespace millrace::server
