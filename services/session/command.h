@@ -41,7 +41,7 @@ struct Command {
   uint64_t client_seq = 0;  // 0 with HalfClose
   std::variant<PreparedInput, StartTurn, Interrupt, UpdateOptions, ResetSession,
                CloseSession, HalfClose, Refused, Repeated, OutOfOrder>
-      body;
+      body = {};
 };
 
 }  // namespace millrace::session

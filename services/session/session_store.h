@@ -63,12 +63,12 @@ class StreamOwner {
 };
 
 struct SessionInfo {
-  std::string id;
+  std::string id = {};
   State state = State::kIdle;
-  std::string client_tag;
-  std::string policy;
-  absl::Time created, last_active;
-  Usage usage;
+  std::string client_tag = {};
+  std::string policy = {};
+  absl::Time created = {}, last_active = {};
+  Usage usage = {};
   uint64_t reserved_bytes = 0;
   uint64_t pending_input_bytes = 0, unread_bytes = 0;
 };

@@ -29,8 +29,8 @@ struct TurnRequest {
 // An input, a turn, or an input and the turn that follows it.
 struct WaitingItem {
   uint64_t client_seq = 0;
-  std::optional<PreparedInput> input;
-  std::optional<TurnRequest> turn;
+  std::optional<PreparedInput> input = std::nullopt;
+  std::optional<TurnRequest> turn = std::nullopt;
 };
 
 // Tokens of the parts, template text between them not counted.
