@@ -132,7 +132,7 @@ class ConnectCall final
   void Open(const ConnectRequest& request) {
     if (request.has_client_seq() && request.client_seq() != 1) {
       errors::Details details;
-      details.metadata["expected_seq"] = "1";
+      details.metadata.emplace("expected_seq", "1");
       return End(MakeError(
           absl::StatusCode::kFailedPrecondition, Reason::kSequenceGap,
           absl::StrCat("client_seq=", request.client_seq(),
