@@ -23,9 +23,9 @@ absl::StatusOr<BearerToken> BearerToken::FromFile(const std::string& path) {
   std::string text(kMaxBytes + 64, '\0');
   file.read(text.data(), text.size());
   if (!file.eof() || file.bad()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "cannot read a token of at most ", kMaxBytes, " bytes from '", path,
-        "'"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot read a token of at most ", kMaxBytes,
+                     " bytes from '", path, "'"));
   }
   text.resize(file.gcount());
   auto token = FromString(absl::StripAsciiWhitespace(text));

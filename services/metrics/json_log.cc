@@ -76,7 +76,8 @@ void JsonLog::Write(Level level, absl::string_view event,
     return;
   }
   Json line;
-  line["ts"] = absl::FormatTime("%Y-%m-%dT%H:%M:%E6SZ", now, absl::UTCTimeZone());
+  line["ts"] =
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E6SZ", now, absl::UTCTimeZone());
   line["level"] = std::string(kLevels[static_cast<int>(level)]);
   line["event"] = std::string(event);
   line["msg"] = std::string(message);

@@ -1,9 +1,9 @@
 #include "services/metrics/metrics.h"
 
-#include <prometheus/registry.h>
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
+#include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
@@ -26,9 +26,9 @@ using Buckets = Histogram::BucketBoundaries;
 
 // Seconds: of queues and steps, of requests, of lives; and rows of a batch.
 const Buckets& QueueBuckets() {
-  static const Buckets buckets = {0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.002,
-                                  0.003,  0.004,   0.005,  0.0075, 0.01,  0.025,
-                                  0.05,   0.1,     0.25,   0.5,   1,      2.5};
+  static const Buckets buckets = {
+      0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005,
+      0.0075, 0.01,    0.025,  0.05,  0.1,    0.25,  0.5,   1,     2.5};
   return buckets;
 }
 const Buckets& TimeBuckets() {
@@ -38,8 +38,8 @@ const Buckets& TimeBuckets() {
   return buckets;
 }
 const Buckets& LifeBuckets() {
-  static const Buckets buckets = {1,     10,     60,      600,    3600,
-                                  21600, 86400,  604800,  2592000};
+  static const Buckets buckets = {1,     10,    60,     600,    3600,
+                                  21600, 86400, 604800, 2592000};
   return buckets;
 }
 const Buckets& RowBuckets() {
@@ -57,8 +57,8 @@ absl::string_view PositionClass(uint64_t position) {
 }
 
 constexpr const char* kFinishReasons[] = {
-    "end_of_turn", "stop",        "max_tokens", "time_limit", "repetition",
-    "capacity",    "interrupted", "input",      "drained",    "error",
+    "end_of_turn", "stop",        "max_tokens",   "time_limit", "repetition",
+    "capacity",    "interrupted", "input",        "drained",    "error",
     "cancelled",   "deadline",    "slow_consumer"};
 constexpr const char* kRejectReasons[] = {"queue_full",    "kv_budget",
                                           "session_limit", "draining",
@@ -68,9 +68,8 @@ constexpr const char* kSessionStates[] = {"idle", "reading", "writing",
 constexpr const char* kCloseReasons[] = {"client", "idle", "deleted", "drained",
                                          "error"};
 
-std::string Known(const std::string& value,
-                  const char* const* begin, const char* const* end,
-                  const char* otherwise) {
+std::string Known(const std::string& value, const char* const* begin,
+                  const char* const* end, const char* otherwise) {
   return std::find(begin, end, value) == end ? otherwise : value;
 }
 
@@ -130,8 +129,8 @@ struct Metrics::Impl : prometheus::Collectable {
   Family<Histogram>& session_duration =
       NewHistogram("millrace_session_duration_seconds",
                    "From open to close, by why it closed.");
-  Family<Histogram>& step_seconds = NewHistogram(
-      "millrace_engine_step_seconds", "Computation of one batch.");
+  Family<Histogram>& step_seconds =
+      NewHistogram("millrace_engine_step_seconds", "Computation of one batch.");
   Family<Histogram>& batch_rows =
       NewHistogram("millrace_engine_batch_rows", "Rows of one batch.");
   Family<Gauge>& step_age =
@@ -151,8 +150,8 @@ struct Metrics::Impl : prometheus::Collectable {
   Family<Gauge>& outbound =
       NewGauge("millrace_outbound_queue_bytes",
                "Output that waits to be sent, sum over sessions.");
-  Family<Gauge>& drain_state = NewGauge(
-      "millrace_drain_state", "0 serving, 1 lame duck, 2 draining.");
+  Family<Gauge>& drain_state =
+      NewGauge("millrace_drain_state", "0 serving, 1 lame duck, 2 draining.");
   Family<Gauge>& load_seconds =
       NewGauge("millrace_model_load_seconds", "Loading the model took.");
   Family<Gauge>& loaded =
@@ -173,8 +172,8 @@ struct Metrics::Impl : prometheus::Collectable {
   Family<Counter>& resumed =
       NewCounter("millrace_sessions_resumed_total",
                  "Sessions taken up again on a new stream.");
-  Family<Counter>& expired = NewCounter(
-      "millrace_sessions_expired_total", "Sessions that waited too long.");
+  Family<Counter>& expired = NewCounter("millrace_sessions_expired_total",
+                                        "Sessions that waited too long.");
   Family<Counter>& auth_failures =
       NewCounter("millrace_auth_failures_total", "Calls without credentials.");
 
@@ -222,8 +221,8 @@ void Metrics::Impl::AddFixedSeries() {
 
 void Metrics::Impl::AddModelSeries(const ModelLabels& labels) {
   const Labels of_model = {{"model", labels.name}};
-  for (auto* family : {&requests_waiting, &requests_running, &kv_usage,
-                       &step_age}) {
+  for (auto* family :
+       {&requests_waiting, &requests_running, &kv_usage, &step_age}) {
     family->Add(of_model);
   }
   for (const char* state : {"used", "reserved", "total"}) {
@@ -355,9 +354,9 @@ void Metrics::RpcFinished(absl::string_view method, absl::string_view code,
 
 void Metrics::AdmissionRejected(absl::string_view reason) {
   impl_->rejected
-      .Add({{"reason", Known(absl::AsciiStrToLower(reason),
-                             std::begin(kRejectReasons),
-                             std::end(kRejectReasons), "invalid")}})
+      .Add({{"reason",
+             Known(absl::AsciiStrToLower(reason), std::begin(kRejectReasons),
+                   std::end(kRejectReasons), "invalid")}})
       .Increment();
 }
 

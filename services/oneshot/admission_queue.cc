@@ -76,11 +76,10 @@ void AdmissionQueue::Tick() {
     auto sequence = engine_->Open(first.options, first.client);
     if (!sequence.ok() && absl::IsResourceExhausted(sequence.status())) {
       if (now_() < first.deadline) return;
-      sequence = Busy(
-          absl::StatusCode::kResourceExhausted, Reason::kKvBudget,
-          absl::StrCat("no memory came free within ",
-                       absl::FormatDuration(options_.timeout), ": ",
-                       sequence.status().message()));
+      sequence = Busy(absl::StatusCode::kResourceExhausted, Reason::kKvBudget,
+                      absl::StrCat("no memory came free within ",
+                                   absl::FormatDuration(options_.timeout), ": ",
+                                   sequence.status().message()));
     }
     Admitted admitted = std::move(first.admitted);
     waiting_.pop_front();

@@ -196,12 +196,12 @@ void Generation::Finish(FinishReason reason, const absl::Status& error,
   over_ = true;
   if (reason == FinishReason::kCapacity &&
       request_.policy.on_full == cache::OnFull::kError) {
-    Finish(FinishReason::kError,
-           errors::MakeError(
-               absl::StatusCode::kFailedPrecondition,
-               errors::Reason::kCacheFull,
-               absl::StrCat("the text has ", length_,
-                            " tokens, all that policy 'full' holds")));
+    Finish(
+        FinishReason::kError,
+        errors::MakeError(
+            absl::StatusCode::kFailedPrecondition, errors::Reason::kCacheFull,
+            absl::StrCat("the text has ", length_,
+                         " tokens, all that policy 'full' holds")));
     return;
   }
   if (std::string held = turn_ ? turn_->Flush() : ""; !held.empty()) {

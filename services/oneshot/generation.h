@@ -43,7 +43,7 @@ struct Dependencies {
 };
 
 struct GenerationRequest {
-  std::string id;  // for on_event; unique among open requests
+  std::string id;               // for on_event; unique among open requests
   std::vector<int32_t> prompt;  // at least one token
   cache::MadePolicy policy;
   engine::GenerationOptions options;

@@ -22,10 +22,10 @@ absl::Status BelowCachePolicy(const absl::Status& status,
                               absl::string_view policy) {
   const auto option = status.GetPayload(errors::kFieldUrl);
   absl::Status out = status;
-  out.SetPayload(errors::kFieldUrl,
-                 absl::Cord(absl::StrCat(
-                     "cache_policy.", policy, option ? "." : "",
-                     option ? std::string(*option) : std::string())));
+  out.SetPayload(
+      errors::kFieldUrl,
+      absl::Cord(absl::StrCat("cache_policy.", policy, option ? "." : "",
+                              option ? std::string(*option) : std::string())));
   return out;
 }
 
@@ -40,9 +40,8 @@ absl::StatusOr<cache::MadePolicy> MakeRequestPolicy(
   if (config.name == kFull && !Names(config, kMaxTokens) && expected_tokens) {
     const int64_t most =
         std::min(limits.trained_context, limits.max_resident_tokens);
-    config.options.emplace_back(
-        kMaxTokens,
-        absl::StrCat(std::clamp<int64_t>(*expected_tokens, 1, most)));
+    config.options.emplace_back(kMaxTokens, absl::StrCat(std::clamp<int64_t>(
+                                                *expected_tokens, 1, most)));
   }
   auto made = cache::MakePolicy(
       config, {.trained_context = limits.trained_context,

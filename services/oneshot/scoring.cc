@@ -218,9 +218,9 @@ void Scoring::SetCallbacks(std::function<void()> on_event,
 }
 
 void Scoring::Report(int64_t length, bool last) {
-  auto update = last ? reporter_.ReportAll(length)
-                     : reporter_.Advance(
-                           length, request_.cache_update_interval_tokens);
+  auto update =
+      last ? reporter_.ReportAll(length)
+           : reporter_.Advance(length, request_.cache_update_interval_tokens);
   if (update) {
     if (deps_.on_event) {
       deps_.on_event(request_.id, request_.policy.policy->Name(), *update);

@@ -114,10 +114,10 @@ class Scoring : public engine::SequenceClient,
   uint64_t ticket_ = 0;
   bool over_ = false;
 
-  int64_t length_ = 0;     // tokens added
-  int64_t computed_ = 0;   // tokens whose row is computed
-  std::deque<int32_t> ahead_;     // tokens from position computed_ on
-  std::vector<float> last_row_;   // of token computed_ - 1, if it has no next
+  int64_t length_ = 0;           // tokens added
+  int64_t computed_ = 0;         // tokens whose row is computed
+  std::deque<int32_t> ahead_;    // tokens from position computed_ on
+  std::vector<float> last_row_;  // of token computed_ - 1, if it has no next
   bool input_finished_ = false;
   int64_t scored_ = 0;  // position of the last token scored
   double sum_ = 0;

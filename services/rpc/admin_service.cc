@@ -97,18 +97,19 @@ class AdminService final : public v1::AdminService::CallbackService {
   ServerUnaryReactor* GetSession(CallbackServerContext* context,
                                  const v1::GetSessionRequest* request,
                                  v1::GetSessionResponse* response) override {
-    return AnswerUnary(
-        context, shared_, "millrace.v1.AdminService/GetSession",
-        [&](const Serving& serving) {
-          const auto info = serving.store->Get(request->session_id());
-          if (info.ok()) *response->mutable_session() = ToMessage(*info);
-          return info.status();
-        });
+    return AnswerUnary(context, shared_, "millrace.v1.AdminService/GetSession",
+                       [&](const Serving& serving) {
+                         const auto info =
+                             serving.store->Get(request->session_id());
+                         if (info.ok())
+                           *response->mutable_session() = ToMessage(*info);
+                         return info.status();
+                       });
   }
 
-  ServerUnaryReactor* DeleteSession(
-      CallbackServerContext* context, const v1::DeleteSessionRequest* request,
-      v1::DeleteSessionResponse*) override {
+  ServerUnaryReactor* DeleteSession(CallbackServerContext* context,
+                                    const v1::DeleteSessionRequest* request,
+                                    v1::DeleteSessionResponse*) override {
     return AnswerUnary(context, shared_,
                        "millrace.v1.AdminService/DeleteSession",
                        [&](const Serving& serving) {

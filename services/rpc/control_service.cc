@@ -51,8 +51,7 @@ class ControlService final : public v1::ControlService::CallbackService {
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewControlService(
-    const ServiceContext& shared) {
+std::unique_ptr<grpc::Service> NewControlService(const ServiceContext& shared) {
   return std::make_unique<ControlService>(shared);
 }
 

@@ -152,8 +152,7 @@ struct ArmWriter {
   }
 
   v1::EffectiveOptions Options(const session::EffectiveOptions& options) {
-    return rpc::ToProto(options.generation, options.policy,
-                        facts.model.name());
+    return rpc::ToProto(options.generation, options.policy, facts.model.name());
   }
 };
 

@@ -30,8 +30,8 @@ v1::GenerateFinished ToFinished(const session::TurnFinished& finished) {
 }
 
 // The most tokens that the text can have; nullopt: no limit.
-std::optional<int64_t> ExpectedTokens(
-    const oneshot::Prompt& prompt, const engine::StoppingOptions& stopping) {
+std::optional<int64_t> ExpectedTokens(const oneshot::Prompt& prompt,
+                                      const engine::StoppingOptions& stopping) {
   constexpr uint64_t kHuge = uint64_t{1} << 40;
   if (!stopping.max_tokens) return std::nullopt;
   return static_cast<int64_t>(prompt.ids.size() +
@@ -160,10 +160,9 @@ class GenerateCall final
     absl::MutexLock lock(&mutex_);
     if (!generation_) return;
     // Behind whatever the engine still says about it.
-    serving_->oneshot.engine->Post([recorder = shared().recorder,
-                                    id = call().id(), why = abandon_reason()] {
-      recorder->OnOver(id, why);
-    });
+    serving_->oneshot.engine->Post(
+        [recorder = shared().recorder, id = call().id(),
+         why = abandon_reason()] { recorder->OnOver(id, why); });
   }
 
   grpc::ByteBuffer request_bytes_;

@@ -11,7 +11,7 @@ using grpc::CallbackServerContext;
 
 proto::HealthCheckResponse ToProto(std::optional<bool> serving) {
   proto::HealthCheckResponse out;
-  out.set_status(!serving ? proto::HealthCheckResponse::SERVICE_UNKNOWN
+  out.set_status(!serving   ? proto::HealthCheckResponse::SERVICE_UNKNOWN
                  : *serving ? proto::HealthCheckResponse::SERVING
                             : proto::HealthCheckResponse::NOT_SERVING);
   return out;

@@ -72,15 +72,16 @@ grpc::ServerUnaryReactor* Answer(
     CallbackServerContext* context, const ServiceContext& shared,
     std::string method, const ByteBuffer& request_bytes, ByteBuffer* out,
     absl::Status (*handle)(const Serving&, const Request&, Response&)) {
-  return AnswerUnary(
-      context, shared, std::move(method), [&](const Serving& serving) {
-        Request request;
-        if (!ParseFrom(request_bytes, request)) return Malformed();
-        Response response;
-        absl::Status status = handle(serving, request, response);
-        if (status.ok()) *out = Serialize(response);
-        return status;
-      });
+  return AnswerUnary(context, shared, std::move(method),
+                     [&](const Serving& serving) {
+                       Request request;
+                       if (!ParseFrom(request_bytes, request))
+                         return Malformed();
+                       Response response;
+                       absl::Status status = handle(serving, request, response);
+                       if (status.ok()) *out = Serialize(response);
+                       return status;
+                     });
 }
 
 using Base = v1::InferenceService::WithRawCallbackMethod_Generate<

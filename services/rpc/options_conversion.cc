@@ -55,8 +55,8 @@ absl::Status CheckTokenId(uint32_t id, const RequestLimits& limits,
   const uint32_t size = limits.tokenizer->vocabulary_size();
   if (id < size) return absl::OkStatus();
   return errors::InvalidField(
-      field, absl::StrCat(field, "=", id,
-                          " is not below the vocabulary size ", size));
+      field,
+      absl::StrCat(field, "=", id, " is not below the vocabulary size ", size));
 }
 
 uint64_t RandomSeed() {
@@ -92,9 +92,9 @@ absl::Status CheckSampling(const engine::SamplingOptions& options,
 absl::Status ReadLogitBias(const v1::SamplingParams& params,
                            const RequestLimits& limits, absl::string_view field,
                            engine::SamplingOptions& out) {
-  absl::Status status = CheckCount(params.logit_bias_size(),
-                                   limits.max_logit_bias,
-                                   Under(field, "logit_bias"));
+  absl::Status status =
+      CheckCount(params.logit_bias_size(), limits.max_logit_bias,
+                 Under(field, "logit_bias"));
   absl::flat_hash_set<uint32_t> seen;
   for (int i = 0; i < params.logit_bias_size() && status.ok(); ++i) {
     const v1::LogitBias& entry = params.logit_bias(i);
@@ -121,7 +121,8 @@ absl::Status ReadBudget(const v1::StoppingOptions& options,
     if (limits.max_turn_tokens) {
       return errors::InvalidField(
           Under(field, "unlimited"),
-          absl::StrCat("this server ends turns after ", cap, " tokens at most; "
+          absl::StrCat("this server ends turns after ", cap,
+                       " tokens at most; "
                        "set max_tokens"));
     }
     out.max_tokens.reset();
@@ -284,11 +285,10 @@ absl::StatusOr<engine::StoppingOptions> FromProto(
   if (options.has_repetition_guard()) {
     const uint32_t guard = options.repetition_guard();
     if (guard != 0 && (guard < kMinGuard || guard > kMaxWindow)) {
-      return errors::InvalidField(
-          Under(field, "repetition_guard"),
-          absl::StrCat(field, ".repetition_guard=", guard,
-                       " is neither 0 nor from ", kMinGuard, " to ",
-                       kMaxWindow));
+      return errors::InvalidField(Under(field, "repetition_guard"),
+                                  absl::StrCat(field, ".repetition_guard=",
+                                               guard, " is neither 0 nor from ",
+                                               kMinGuard, " to ", kMaxWindow));
     }
     out.repetition_guard = static_cast<int>(guard);
   }

@@ -97,10 +97,10 @@ absl::Status UnknownInside(const Message& message, absl::string_view field) {
   const auto& unknown = message.GetReflection()->GetUnknownFields(message);
   if (unknown.empty()) return absl::OkStatus();
   return errors::InvalidField(
-      field, absl::StrCat(field, " has field number ",
-                          unknown.field(0).number(),
-                          ", which this server does not know; GetServerInfo "
-                          "lists its policies and their options"));
+      field,
+      absl::StrCat(field, " has field number ", unknown.field(0).number(),
+                   ", which this server does not know; GetServerInfo "
+                   "lists its policies and their options"));
 }
 
 }  // namespace

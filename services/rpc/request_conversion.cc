@@ -119,11 +119,11 @@ absl::StatusOr<absl::Duration> UpTo(absl::Duration limit, bool present,
 absl::Status CheckFeatures(const v1::OpenSession& open,
                            const RequestLimits& limits) {
   if (open.required_features_size() > kMaxRequiredFeatures) {
-    return InvalidField("required_features",
-                        absl::StrCat("required_features has ",
-                                     open.required_features_size(),
-                                     " entries; at most ",
-                                     kMaxRequiredFeatures, " are allowed"));
+    return InvalidField(
+        "required_features",
+        absl::StrCat("required_features has ", open.required_features_size(),
+                     " entries; at most ", kMaxRequiredFeatures,
+                     " are allowed"));
   }
   for (const std::string& feature : open.required_features()) {
     if (absl::c_linear_search(limits.features, feature)) continue;
@@ -150,9 +150,8 @@ absl::Status ReadFormat(const v1::OpenSession& open,
       out.format = session::Format::kPlain;
       return absl::OkStatus();
     default:
-      return InvalidField("format",
-                          absl::StrCat("format=", open.format(),
-                                       " is neither CHAT nor PLAIN"));
+      return InvalidField("format", absl::StrCat("format=", open.format(),
+                                                 " is neither CHAT nor PLAIN"));
   }
 }
 
@@ -175,18 +174,16 @@ absl::Status ReadTimeouts(const v1::OpenSession& open,
 absl::Status ReadSmallFields(const v1::OpenSession& open,
                              session::OpenOptions& out) {
   if (open.client_tag().size() > kMaxTagBytes) {
-    return InvalidField("client_tag",
-                        absl::StrCat("client_tag has ",
-                                     open.client_tag().size(),
-                                     " bytes; at most ", kMaxTagBytes,
-                                     " are allowed"));
+    return InvalidField(
+        "client_tag",
+        absl::StrCat("client_tag has ", open.client_tag().size(),
+                     " bytes; at most ", kMaxTagBytes, " are allowed"));
   }
   if (open.has_rollback_tokens() &&
       open.rollback_tokens() > kMaxRollbackTokens) {
-    return InvalidField(
-        "rollback_tokens",
-        absl::StrCat("rollback_tokens=", open.rollback_tokens(),
-                     " is not from 0 to ", kMaxRollbackTokens));
+    return InvalidField("rollback_tokens",
+                        absl::StrCat("rollback_tokens=", open.rollback_tokens(),
+                                     " is not from 0 to ", kMaxRollbackTokens));
   }
   out.client_tag = open.client_tag();
   if (open.has_rollback_tokens()) out.rollback_tokens = open.rollback_tokens();
@@ -199,20 +196,20 @@ absl::StatusOr<session::StartTurn> FromStartTurn(const v1::StartTurn& turn,
                                                  absl::string_view prefix) {
   session::StartTurn out;
   if (turn.has_sampling()) {
-    auto sampling = FromProto(turn.sampling(), limits,
-                              absl::StrCat(prefix, "sampling"));
+    auto sampling =
+        FromProto(turn.sampling(), limits, absl::StrCat(prefix, "sampling"));
     if (!sampling.ok()) return sampling.status();
     out.sampling = *std::move(sampling);
   }
   if (turn.has_stopping()) {
-    auto stopping = FromProto(turn.stopping(), limits,
-                              absl::StrCat(prefix, "stopping"));
+    auto stopping =
+        FromProto(turn.stopping(), limits, absl::StrCat(prefix, "stopping"));
     if (!stopping.ok()) return stopping.status();
     out.stopping = *std::move(stopping);
   }
   if (turn.has_response()) {
-    auto response = FromProto(turn.response(), limits,
-                              absl::StrCat(prefix, "response"));
+    auto response =
+        FromProto(turn.response(), limits, absl::StrCat(prefix, "response"));
     if (!response.ok()) return response.status();
     out.response = *response;
   }
@@ -228,11 +225,11 @@ absl::Status CheckAppend(const session::AppendInput& append,
   int64_t bytes = 0;
   for (const session::Input& input : append.inputs) bytes += Bytes(input);
   if (bytes > limits.max_pending_input_bytes) {
-    return InvalidField(
-        "inputs", absl::StrCat("inputs of ", bytes, " bytes exceed ",
-                               limits.max_pending_input_bytes,
-                               ", the most that may wait; send them in "
-                               "smaller messages, with more_follows"));
+    return InvalidField("inputs",
+                        absl::StrCat("inputs of ", bytes, " bytes exceed ",
+                                     limits.max_pending_input_bytes,
+                                     ", the most that may wait; send them in "
+                                     "smaller messages, with more_follows"));
   }
   const bool any_message = absl::c_any_of(append.inputs, IsMessage);
   if (any_message && !absl::c_all_of(append.inputs, IsMessage) &&
@@ -265,8 +262,7 @@ absl::StatusOr<session::AppendInput> FromAppend(const v1::AppendInput& append,
   }
   out.more_follows = append.more_follows();
   if (append.has_then_generate()) {
-    auto turn = FromStartTurn(append.then_generate(), limits,
-                              "then_generate.");
+    auto turn = FromStartTurn(append.then_generate(), limits, "then_generate.");
     if (!turn.ok()) return turn.status();
     out.then_generate = *std::move(turn);
   }
@@ -327,9 +323,9 @@ Body FromArm(const v1::ConnectRequest& request, const RequestLimits& limits) {
     case v1::ConnectRequest::kClose:
       return session::CloseSession{};
     default:
-      return session::Refused{MakeError(
-          absl::StatusCode::kInvalidArgument, Reason::kUnknownMessage,
-          "the message has no arm that this server knows")};
+      return session::Refused{
+          MakeError(absl::StatusCode::kInvalidArgument, Reason::kUnknownMessage,
+                    "the message has no arm that this server knows")};
   }
 }
 

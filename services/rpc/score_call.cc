@@ -91,9 +91,8 @@ class ScoreCall final
     }
     v1::ScoreRequest request;
     if (!ParseFrom(incoming_, request)) return Fail(Malformed());
-    const absl::Status status = scoring == nullptr
-                                    ? OnFirst(request)
-                                    : OnInput(request, *scoring);
+    const absl::Status status =
+        scoring == nullptr ? OnFirst(request) : OnInput(request, *scoring);
     if (!status.ok()) Fail(status);
   }
 
@@ -121,8 +120,7 @@ class ScoreCall final
     }
     auto converted = Convert(request.setup());
     if (!converted.ok()) {
-      shared().metrics->AdmissionRejected(
-          errors::ReasonOf(converted.status()));
+      shared().metrics->AdmissionRejected(errors::ReasonOf(converted.status()));
       return converted.status();
     }
     absl::MutexLock lock(&mutex_);
@@ -287,10 +285,9 @@ class ScoreCall final
 
   void OnOver() override {
     if (Current() == nullptr) return;
-    serving_->oneshot.engine->Post([recorder = shared().recorder,
-                                    id = call().id(), why = abandon_reason()] {
-      recorder->OnOver(id, why);
-    });
+    serving_->oneshot.engine->Post(
+        [recorder = shared().recorder, id = call().id(),
+         why = abandon_reason()] { recorder->OnOver(id, why); });
   }
 
   const absl::Time started_;

@@ -151,8 +151,8 @@ class ConnectCall final
 
   void Resume(const v1::ResumeSession& resume) {
     serving_->store->Resume(resume.session_id(), resume.resume_token(),
-                            resume.last_sequence_number(), stream_,
-                            link_.get(), Attacher());
+                            resume.last_sequence_number(), stream_, link_.get(),
+                            Attacher());
   }
 
   // Takes the session over from the engine thread.
@@ -160,9 +160,8 @@ class ConnectCall final
     return [self = Shared<ConnectCall>(), io = shared().io](
                absl::StatusOr<std::shared_ptr<SessionHandle>> session) {
       if (session.ok()) self->Listen(**session);
-      io->Post([self, session = std::move(session)] {
-        self->OnAttached(session);
-      });
+      io->Post(
+          [self, session = std::move(session)] { self->OnAttached(session); });
     };
   }
 
@@ -246,8 +245,8 @@ class ConnectCall final
     const std::shared_ptr<SessionHandle> session = Session();
     if (session == nullptr) return End(absl::OkStatus());
     if (closing_) return;
-    session->Submit(stream_, {.client_seq = std::nullopt,
-                              .body = session::HalfClose{}});
+    session->Submit(stream_,
+                    {.client_seq = std::nullopt, .body = session::HalfClose{}});
   }
 
   void OnOver() override {
@@ -262,9 +261,9 @@ class ConnectCall final
   const absl::Time started_;
   const Serving* serving_ = nullptr;
   std::shared_ptr<OwnerLink> link_;
-  ByteBuffer incoming_;      // of the read under way
-  std::string policy_;       // name of the one asked for
-  bool closing_ = false;     // the client said close; reads are in order
+  ByteBuffer incoming_;   // of the read under way
+  std::string policy_;    // name of the one asked for
+  bool closing_ = false;  // the client said close; reads are in order
   std::shared_ptr<SessionHandle> session_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Time> opening_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Time> input_ended_ ABSL_GUARDED_BY(mutex_);
@@ -291,8 +290,7 @@ class SessionService final
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewSessionService(
-    const ServiceContext& shared) {
+std::unique_ptr<grpc::Service> NewSessionService(const ServiceContext& shared) {
   return std::make_unique<SessionService>(shared);
 }
 

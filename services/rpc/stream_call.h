@@ -32,8 +32,8 @@ class StreamCall : public Reactor,
                    public Ticking,
                    public std::enable_shared_from_this<StreamCall<Reactor>> {
  public:
-  StreamCall(grpc::CallbackServerContext* context,
-             const ServiceContext& shared, std::string method)
+  StreamCall(grpc::CallbackServerContext* context, const ServiceContext& shared,
+             std::string method)
       : context_(context),
         shared_(shared),
         call_(context, shared, std::move(method)),

@@ -18,8 +18,7 @@ grpc::ServerUnaryReactor* AnswerUnary(grpc::CallbackServerContext* context,
   Call call(context, shared, std::move(method));
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const auto serving = call.Admit();
-  const absl::Status status =
-      serving.ok() ? work(**serving) : serving.status();
+  const absl::Status status = serving.ok() ? work(**serving) : serving.status();
   if (status.ok()) call.Accept();
   reactor->Finish(call.Over(status));
   return reactor;

@@ -15,11 +15,11 @@
 using millrace::server::ByteSize;
 
 // ---- Model ----
-ABSL_FLAG(std::string, model, "",
-          "Path of the model, a GGUF file. Required.");
-ABSL_FLAG(std::string, model_sha256, "",
-          "SHA-256 that the model file must have, 64 hexadecimal digits; empty: "
-          "any.");
+ABSL_FLAG(std::string, model, "", "Path of the model, a GGUF file. Required.");
+ABSL_FLAG(
+    std::string, model_sha256, "",
+    "SHA-256 that the model file must have, 64 hexadecimal digits; empty: "
+    "any.");
 ABSL_FLAG(std::string, backend, "auto",
           "What computes: auto (the first that runs here), onednn (CPU), "
           "reference (plain and slow: the measure of the others).");
@@ -33,18 +33,20 @@ ABSL_FLAG(std::string, cache_policy, "sinks",
 ABSL_FLAG(std::string, kv_dtype, "",
           "How cached keys and values are stored: f16 or f32; empty: f16, and "
           "f32 on the reference backend. f32 takes twice the memory.");
-ABSL_FLAG(bool, deterministic, false,
-          "Never let a result depend on what else is computed: costs speed with "
-          "F32, F16 and BF16 weights; quantised weights always are so.");
+ABSL_FLAG(
+    bool, deterministic, false,
+    "Never let a result depend on what else is computed: costs speed with "
+    "F32, F16 and BF16 weights; quantised weights always are so.");
 ABSL_FLAG(int32_t, threads, 0,
           "Compute threads; 0: as many as the CPU quota of the cgroup and the "
           "affinity allow. More than that makes every step slower.");
 
 // ---- Listeners ----
-ABSL_FLAG(std::string, listen, "127.0.0.1:9000",
-          "Address of the data listener: inference, sessions, control, health. "
-          "Literal, or unix:PATH. Port 0 chooses one, for the other listeners "
-          "too unless they are named; the ready line on standard output tells.");
+ABSL_FLAG(
+    std::string, listen, "127.0.0.1:9000",
+    "Address of the data listener: inference, sessions, control, health. "
+    "Literal, or unix:PATH. Port 0 chooses one, for the other listeners "
+    "too unless they are named; the ready line on standard output tells.");
 ABSL_FLAG(std::string, health_listen, "",
           "Address of the health listener, grpc.health.v1 in plaintext alone; "
           "empty: 127.0.0.1:9003. May leave loopback: kubelets probe the pod's "
@@ -94,9 +96,10 @@ ABSL_FLAG(ByteSize, max_pending_input_bytes, {1 << 20},
           "with INPUT_QUEUE_FULL.");
 ABSL_FLAG(int64_t, default_turn_tokens, 1024,
           "Tokens that a turn may write where the client names no limit.");
-ABSL_FLAG(int64_t, max_turn_tokens, 0,
-          "Tokens that a turn may write at most; 0: no cap, also endless turns. "
-          "A server that strangers share should set it.");
+ABSL_FLAG(
+    int64_t, max_turn_tokens, 0,
+    "Tokens that a turn may write at most; 0: no cap, also endless turns. "
+    "A server that strangers share should set it.");
 ABSL_FLAG(absl::Duration, max_turn_duration, absl::InfiniteDuration(),
           "How long a turn may write at most; inf: no cap.");
 ABSL_FLAG(int32_t, max_stop_strings, 16, "Stop strings of a turn.");
@@ -209,10 +212,10 @@ std::string Unlisted(const std::string& value, const char* fallback,
 void ReadListeners(ServerOptions& out) {
   out.listen = absl::GetFlag(FLAGS_listen);
   const bool choose = absl::EndsWith(out.listen, ":0");
-  out.health_listen = Unlisted(absl::GetFlag(FLAGS_health_listen),
-                               "127.0.0.1:9003", choose);
-  out.metrics_listen = Unlisted(absl::GetFlag(FLAGS_metrics_listen),
-                                "127.0.0.1:9090", choose);
+  out.health_listen =
+      Unlisted(absl::GetFlag(FLAGS_health_listen), "127.0.0.1:9003", choose);
+  out.metrics_listen =
+      Unlisted(absl::GetFlag(FLAGS_metrics_listen), "127.0.0.1:9090", choose);
   out.admin_listen =
       Unlisted(absl::GetFlag(FLAGS_admin_listen), "127.0.0.1:9001", choose);
   out.insecure_allow_remote = absl::GetFlag(FLAGS_insecure_allow_remote);

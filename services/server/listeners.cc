@@ -57,8 +57,7 @@ int Milliseconds(absl::Duration duration) {
       std::min<int64_t>(ms, std::numeric_limits<int>::max()));
 }
 
-absl::StatusOr<std::string> ReadPem(const char* flag,
-                                    const std::string& path) {
+absl::StatusOr<std::string> ReadPem(const char* flag, const std::string& path) {
   std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();
@@ -158,8 +157,8 @@ std::vector<std::string> MethodNames() {
   std::vector<std::string> names;
   for (const ServiceDescriptor* service : Services()) {
     for (int i = 0; i < service->method_count(); ++i) {
-      names.push_back(absl::StrCat(service->full_name(), "/",
-                                   service->method(i)->name()));
+      names.push_back(
+          absl::StrCat(service->full_name(), "/", service->method(i)->name()));
     }
   }
   return names;
@@ -223,8 +222,8 @@ int Listeners::health_port() const { return impl_->health.port; }
 int Listeners::admin_port() const { return impl_->admin.port; }
 
 void Listeners::Shutdown(absl::Duration patience) {
-  const auto deadline = std::chrono::system_clock::now() +
-                        absl::ToChronoMilliseconds(patience);
+  const auto deadline =
+      std::chrono::system_clock::now() + absl::ToChronoMilliseconds(patience);
   for (Listener* listener : {&impl_->data, &impl_->admin, &impl_->health}) {
     if (listener->server) listener->server->Shutdown(deadline);
     listener->server.reset();

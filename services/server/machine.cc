@@ -36,9 +36,8 @@ std::optional<int64_t> FileNumber(const char* path) {
 }  // namespace
 
 std::optional<double> ParseCpuMax(const std::string& text) {
-  const std::pair<std::string, std::string> parts =
-      absl::StrSplit(absl::StripTrailingAsciiWhitespace(text),
-                     absl::MaxSplits(' ', 1));
+  const std::pair<std::string, std::string> parts = absl::StrSplit(
+      absl::StripTrailingAsciiWhitespace(text), absl::MaxSplits(' ', 1));
   double quota, period;
   if (!absl::SimpleAtod(parts.first, &quota) ||
       !absl::SimpleAtod(parts.second, &period) || period <= 0) {

@@ -5,6 +5,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "cache/policies/registry.h"
 #include "services/server/listen_address.h"
 
@@ -41,8 +42,7 @@ absl::Status CheckNumbers(const ServerOptions& o) {
       {"max_metadata_bytes", o.grpc.max_metadata_bytes, 1024, 1 << 20},
       {"max_concurrent_streams", o.grpc.max_concurrent_streams, 0, 1'000'000},
       {"grpc_max_ping_strikes", o.grpc.max_ping_strikes, 0, 1000},
-      {"grpc_memory_quota_bytes", o.grpc.memory_quota_bytes, 1 << 20,
-       kNoLimit},
+      {"grpc_memory_quota_bytes", o.grpc.memory_quota_bytes, 1 << 20, kNoLimit},
   };
   for (const NumberRule& rule : rules) {
     if (rule.value >= rule.least && rule.value <= rule.most) continue;
@@ -136,18 +136,26 @@ absl::Status CheckModel(const ServerOptions& o) {
         "--model is required: the path of a GGUF file");
   }
   const bool hash_ok =
-      o.model_sha256.empty() ||
-      (o.model_sha256.size() == 64 &&
-       absl::c_all_of(o.model_sha256,
-                      [](char c) { return absl::ascii_isxdigit(c); }));
+      o.model_sha256.empty() || (o.model_sha256.size() == 64 &&
+                                 absl::c_all_of(o.model_sha256, [](char c) {
+                                   return absl::ascii_isxdigit(c);
+                                 }));
   if (!hash_ok) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--model_sha256=", o.model_sha256, ": must be 64 hexadecimal digits"));
   }
   if (!o.kv_dtype.empty() && o.kv_dtype != "f16" && o.kv_dtype != "f32") {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--kv_dtype=", o.kv_dtype, ": must be f16, f32, or empty for the "
-        "backend's own"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--kv_dtype=", o.kv_dtype,
+                     ": must be f16, f32, or empty for the "
+                     "backend's own"));
+  }
+  constexpr absl::string_view kKernels[] = {"auto", "scalar", "avx2", "avx512",
+                                            "avx512_vnni"};
+  if (!absl::c_linear_search(kKernels, o.cpu_kernels)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--cpu_kernels=", o.cpu_kernels, ": must be one of ",
+                     absl::StrJoin(kKernels, ", ")));
   }
   const auto policy = cache::ParsePolicy(o.cache_policy);
   if (policy.ok()) return absl::OkStatus();

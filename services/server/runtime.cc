@@ -20,6 +20,8 @@ namespace millrace::server {
 namespace {
 
 constexpr int kMaxDecodeRows = 64;
+// Of a sequence: the last of its prefix, the first and the last of its tail.
+constexpr int kPartialBlocks = 3;
 // Above this share of the limit no session is opened.
 constexpr double kMemoryRung = 0.95;
 
@@ -51,11 +53,11 @@ absl::StatusOr<cache::MadePolicy> MakeDefaultPolicy(
   const auto config = cache::ParsePolicy(options.cache_policy);
   if (!config.ok()) return config.status();
   return cache::MakePolicy(
-      *config, {.trained_context = model.trained_context,
-                .pinned_tokens = 0,
-                .max_resident_tokens =
-                    options.session_kv_memory_bytes / bytes_per_token,
-                .extra_tokens = options.prefill_chunk_tokens});
+      *config,
+      {.trained_context = model.trained_context,
+       .pinned_tokens = 0,
+       .max_resident_tokens = options.session_kv_memory_bytes / bytes_per_token,
+       .extra_tokens = options.prefill_chunk_tokens});
 }
 
 std::string_view StateName(session::State state) {
@@ -88,9 +90,8 @@ absl::Status CheckDefaultPolicy(const ServerOptions& options,
                                          : cache::KvDtype::kF16};
   const auto made = MakeDefaultPolicy(options, model, kv.BytesPerToken());
   if (made.ok()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--cache_policy=", options.cache_policy, ": ",
-                   made.status().message()));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--cache_policy=", options.cache_policy, ": ", made.status().message()));
 }
 
 absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Load(
@@ -134,13 +135,14 @@ absl::Status Runtime::LoadModel() {
   MakeServing(**file);
   hooks_.metrics->SetModel({.name = model_name_,
                             .backend = std::string(backend_->Name()),
-                            .policies = [] {
-                              std::vector<std::string> names;
-                              for (const auto& p : cache::AllPolicies()) {
-                                names.push_back(p.name);
-                              }
-                              return names;
-                            }(),
+                            .policies =
+                                [] {
+                                  std::vector<std::string> names;
+                                  for (const auto& p : cache::AllPolicies()) {
+                                    names.push_back(p.name);
+                                  }
+                                  return names;
+                                }(),
                             .block_tokens = cache::kBlockTokens,
                             .num_blocks = num_blocks_,
                             .load_seconds = load_seconds_});
@@ -162,8 +164,8 @@ absl::Status Runtime::MakeText(const backends::ModelFile& file) {
 }
 
 absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
-  const backends::LoadOptions load{
-      .max_rows = kMaxDecodeRows + options_.prefill_chunk_tokens};
+  const backends::LoadOptions load{.max_rows = kMaxDecodeRows +
+                                               options_.prefill_chunk_tokens};
   const auto dtype = ChooseDtype(options_.kv_dtype, *backend_);
   if (!dtype.ok()) return dtype.status();
   const backends::ModelConfig& config = file.config();
@@ -180,10 +182,15 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
   num_blocks_ = static_cast<int32_t>(
       std::min<int64_t>(kv_bytes / kv_spec_.BytesPerBlock(), INT32_MAX));
   if (num_blocks_ < 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--kv_memory: ", kv_bytes, " bytes hold no block of ",
-        kv_spec_.BytesPerBlock(), " bytes; give more memory"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--kv_memory: ", kv_bytes, " bytes hold no block of ",
+                     kv_spec_.BytesPerBlock(), " bytes; give more memory"));
   }
+  // One that all memory cannot hold would be told to retry, for ever.
+  options_.session_kv_memory_bytes =
+      std::min(options_.session_kv_memory_bytes,
+               std::max(num_blocks_ - kPartialBlocks, 1) *
+                   kv_spec_.BytesPerBlock());
   auto model = backend_->LoadModel(file, load);
   if (!model.ok()) return model.status();
   auto storage = backend_->CreateKvStorage(kv_spec_, num_blocks_);
@@ -198,9 +205,9 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
           .max_decode_rows = kMaxDecodeRows,
           .prefill_chunk_tokens = options_.prefill_chunk_tokens});
   queue_ = std::make_unique<oneshot::AdmissionQueue>(
-      engine_.get(), oneshot::AdmissionQueue::Options{
-                         .max_waiting = options_.max_queue,
-                         .timeout = options_.queue_timeout});
+      engine_.get(),
+      oneshot::AdmissionQueue::Options{.max_waiting = options_.max_queue,
+                                       .timeout = options_.queue_timeout});
   return absl::OkStatus();
 }
 
@@ -273,8 +280,8 @@ void Runtime::MakeServing(const backends::ModelFile& file) {
   limits.max_pending_input_bytes = options_.max_pending_input_bytes;
   limits.features = Features();
   limits.allow_special_tokens = options_.allow_special_tokens;
-  serving_.facts.model = rpc::ToModelInfo(model_name_, file, *tokenizer_,
-                                          chat_status_, kv_spec_);
+  serving_.facts.model =
+      rpc::ToModelInfo(model_name_, file, *tokenizer_, chat_status_, kv_spec_);
   serving_.facts.features = limits.features;
   serving_.server_info = ServerInfo();
   serving_.load = [this] { return Load(); };
@@ -415,10 +422,10 @@ metrics::Sample Runtime::Sample() const {
 }
 
 std::string Runtime::Summary() const {
-  return absl::StrCat(
-      "model ", model_name_, " on ", backend_->Name(), " (",
-      backend_->DeviceInfo(), "), ", num_blocks_, " cache blocks of ",
-      kv_spec_.BytesPerBlock(), " bytes, loaded in ", load_seconds_, " s");
+  return absl::StrCat("model ", model_name_, " on ", backend_->Name(), " (",
+                      backend_->DeviceInfo(), "), ", num_blocks_,
+                      " cache blocks of ", kv_spec_.BytesPerBlock(),
+                      " bytes, loaded in ", load_seconds_, " s");
 }
 
 }  // namespace millrace::server

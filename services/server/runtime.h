@@ -84,7 +84,7 @@ class Runtime {
   v1::GetLoadResponse Load() const;
   std::optional<int64_t> ProcessLimit() const;
 
-  const ServerOptions options_;
+  ServerOptions options_;  // what is in force once the model is loaded
   const Hooks hooks_;
   std::string model_name_;
   cache::KvSpec kv_spec_;

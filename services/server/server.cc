@@ -67,8 +67,8 @@ class Server {
     if (!options_.auth_token_file.empty()) {
       auto token = auth::BearerToken::FromFile(options_.auth_token_file);
       if (!token.ok()) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "--auth_token_file: ", token.status().message()));
+        return absl::InvalidArgumentError(
+            absl::StrCat("--auth_token_file: ", token.status().message()));
       }
       token_ = *std::move(token);
     }
@@ -125,8 +125,8 @@ class Server {
     metrics::LogFields fields = {
         {"version", std::string(kVersion)},
         {"model_sha256", runtime_->model_info().sha256()},
-        {"threads", int64_t{options_.threads > 0 ? options_.threads
-                                                 : UsableCores()}}};
+        {"threads",
+         int64_t{options_.threads > 0 ? options_.threads : UsableCores()}}};
     for (const auto& [flag, value] : ChangedFlags()) {
       fields.emplace_back("flag_" + flag, value);
     }
@@ -227,8 +227,7 @@ absl::Status CheckConfig(const ServerOptions& options) {
     }
   }
   const auto backend = backends::NewBackend(
-      options.backend,
-      {.num_threads = 1, .cpu_kernels = options.cpu_kernels});
+      options.backend, {.num_threads = 1, .cpu_kernels = options.cpu_kernels});
   if (!backend.ok()) {
     return absl::Status(backend.status().code(),
                         absl::StrCat("--backend=", options.backend, ": ",

@@ -43,7 +43,8 @@ TEST_F(Log, LessThanTheLeastLevelIsLeftOut) {
 
 TEST_F(Log, StringsAreEscapedAndRepairedAndCut) {
   Write(Level::kInfo, "call",
-        {{"a", "quote\" newline\n"}, {"b", "bad \xff utf"},
+        {{"a", "quote\" newline\n"},
+         {"b", "bad \xff utf"},
          {"c", std::string(1000, 'x')}});
   const Json line = Json::parse(lines_[0]);
   EXPECT_EQ(line["a"], "quote\" newline\n");

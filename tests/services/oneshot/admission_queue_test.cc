@@ -18,8 +18,9 @@ class NoClient : public engine::SequenceClient {
 // 100 tokens and one chunk: about 12 blocks of 16.
 class Queue : public ::testing::Test {
  protected:
-  Queue() : harness_(/*num_blocks=*/12, {.max_waiting = 2,
-                                         .timeout = absl::Seconds(30)}) {}
+  Queue()
+      : harness_(/*num_blocks=*/12,
+                 {.max_waiting = 2, .timeout = absl::Seconds(30)}) {}
 
   // What becomes of a request for so many tokens.
   struct Ticket {
@@ -32,9 +33,8 @@ class Queue : public ::testing::Test {
         Harness::Policy("full:max_tokens=" + std::to_string(tokens));
     ticket.number = harness_.queue.Submit(
         {.policy = policy.policy}, &client_, [&ticket](auto sequence) {
-          ticket.answer = sequence.ok()
-                              ? "admitted"
-                              : errors::ReasonOf(sequence.status());
+          ticket.answer =
+              sequence.ok() ? "admitted" : errors::ReasonOf(sequence.status());
           if (sequence.ok()) ticket.sequence = *std::move(sequence);
         });
   }

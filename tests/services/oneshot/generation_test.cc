@@ -32,8 +32,8 @@ std::vector<int32_t> Prompt(int tokens) {
 class Reader {
  public:
   void Start(Harness& harness, GenerationRequest request) {
-    generation = Generation::Start(harness.deps, std::move(request),
-                                   outcome.callback());
+    generation =
+        Generation::Start(harness.deps, std::move(request), outcome.callback());
     generation->log().SetWakeUp([this] {
       absl::MutexLock lock(&mutex_);
       woken_ = true;
@@ -59,8 +59,7 @@ class Reader {
  private:
   void Read(const session::Event& event) {
     if (const auto* output = std::get_if<session::Output>(&event.body)) {
-      ids.insert(ids.end(), output->token_ids.begin(),
-                 output->token_ids.end());
+      ids.insert(ids.end(), output->token_ids.begin(), output->token_ids.end());
     } else if (const auto* update =
                    std::get_if<session::CacheUpdated>(&event.body)) {
       updates.push_back(*update);
@@ -139,14 +138,13 @@ TEST(Generation, FullEndsAtItsCapacity) {
 TEST(Generation, FullMayEndInAnErrorInstead) {
   Harness harness;
   Reader reader;
-  reader.Start(harness,
-               {"a", Prompt(20),
-                Harness::Policy("full:max_tokens=32,on_full=error"),
-                Greedy(100)});
+  reader.Start(harness, {"a", Prompt(20),
+                         Harness::Policy("full:max_tokens=32,on_full=error"),
+                         Greedy(100)});
   reader.ReadToEnd();
   EXPECT_EQ(reader.finished->reason, FinishReason::kError);
-  EXPECT_TRUE(errors::HasReason(reader.finished->error,
-                                errors::Reason::kCacheFull));
+  EXPECT_TRUE(
+      errors::HasReason(reader.finished->error, errors::Reason::kCacheFull));
 }
 
 TEST(Generation, PromptThatDoesNotFitIsRefusedBeforeItIsRead) {
@@ -265,8 +263,8 @@ TEST(Generation, FailedStepEndsItWithADeviceError) {
   reader.Start(harness, {"a", Prompt(5), Harness::Policy("full:max_tokens=50"),
                          Greedy(10)});
   reader.ReadToEnd();
-  EXPECT_TRUE(errors::HasReason(reader.finished->error,
-                                errors::Reason::kDeviceError));
+  EXPECT_TRUE(
+      errors::HasReason(reader.finished->error, errors::Reason::kDeviceError));
 }
 
 }  // namespace

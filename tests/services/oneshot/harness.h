@@ -70,7 +70,8 @@ class Harness {
   static std::vector<std::string> Pieces() {
     std::vector<std::string> pieces;
     for (int i = 0; i < 96; ++i) {
-      pieces.push_back(std::string(1 + i / 64, static_cast<char>('0' + i % 64)));
+      pieces.push_back(
+          std::string(1 + i / 64, static_cast<char>('0' + i % 64)));
     }
     return pieces;
   }

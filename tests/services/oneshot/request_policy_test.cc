@@ -10,7 +10,6 @@ namespace {
 constexpr PolicyLimits kLimits = {
     .trained_context = 8192, .max_resident_tokens = 5000, .chunk_tokens = 64};
 
-
 TEST(RequestPolicy, FullReservesPromptAndAllowedOutput) {
   const auto made = MakeRequestPolicy(std::nullopt, 20 + 1024, 0, kLimits);
   ASSERT_TRUE(made.ok()) << made.status();
@@ -44,8 +43,8 @@ TEST(RequestPolicy, FaultsNameThePathOfTheOption) {
   ASSERT_FALSE(made.ok());
   EXPECT_EQ(errors::DetailsOf(made.status()).field,
             "cache_policy.sinks.window_tokens");
-  EXPECT_TRUE(errors::HasReason(made.status(),
-                                errors::Reason::kInvalidCachePolicy));
+  EXPECT_TRUE(
+      errors::HasReason(made.status(), errors::Reason::kInvalidCachePolicy));
 }
 
 }  // namespace

@@ -155,8 +155,8 @@ TEST(Scoring, FullRefusesWhatDoesNotFit) {
   Harness harness;
   Scorer scorer(harness);
   scorer.Run("full:max_tokens=100", Text(101), 50);
-  EXPECT_TRUE(errors::HasReason(scorer.finished->error,
-                                errors::Reason::kCacheFull));
+  EXPECT_TRUE(
+      errors::HasReason(scorer.finished->error, errors::Reason::kCacheFull));
   EXPECT_TRUE(absl::IsFailedPrecondition(scorer.finished->error));
 }
 

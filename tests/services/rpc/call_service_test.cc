@@ -110,8 +110,7 @@ TEST(ConnectCall, FailsWithModelLoadingBeforeItReads) {
   ServiceHarness harness;
   const auto channel = harness.Serve(NewSessionService(harness.context));
   grpc::ClientContext context;
-  const auto stream =
-      v1::SessionService::NewStub(channel)->Connect(&context);
+  const auto stream = v1::SessionService::NewStub(channel)->Connect(&context);
   v1::ConnectResponse response;
   EXPECT_FALSE(stream->Read(&response));
   EXPECT_EQ(ReasonOf(stream->Finish()), "MODEL_LOADING");

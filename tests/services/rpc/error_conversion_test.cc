@@ -55,18 +55,26 @@ TEST(ErrorConversion, EveryReasonCarriesItsCodeAndDetails) {
       {StatusCode::kInvalidArgument, Reason::kInvalidField, field,
        "ErrorInfo BadRequest "},
       {StatusCode::kInvalidArgument, Reason::kUnknownMessage, {}, "ErrorInfo "},
-      {StatusCode::kInvalidArgument, Reason::kMalformedMessage, {},
+      {StatusCode::kInvalidArgument,
+       Reason::kMalformedMessage,
+       {},
        "ErrorInfo "},
       {StatusCode::kInvalidArgument, Reason::kInvalidCachePolicy, field,
        "ErrorInfo BadRequest "},
-      {StatusCode::kFailedPrecondition, Reason::kPolicyUnsupportedByBackend, {},
+      {StatusCode::kFailedPrecondition,
+       Reason::kPolicyUnsupportedByBackend,
+       {},
        "ErrorInfo "},
-      {StatusCode::kFailedPrecondition, Reason::kFeatureMissing, {},
+      {StatusCode::kFailedPrecondition,
+       Reason::kFeatureMissing,
+       {},
        "ErrorInfo "},
       {StatusCode::kFailedPrecondition, Reason::kNotOpen, {}, "ErrorInfo "},
       {StatusCode::kFailedPrecondition, Reason::kAlreadyOpen, {}, "ErrorInfo "},
       {StatusCode::kFailedPrecondition, Reason::kCacheFull, {}, "ErrorInfo "},
-      {StatusCode::kFailedPrecondition, Reason::kNoChatTemplate, {},
+      {StatusCode::kFailedPrecondition,
+       Reason::kNoChatTemplate,
+       {},
        "ErrorInfo "},
       {StatusCode::kResourceExhausted, Reason::kKvBudget, retry,
        "ErrorInfo QuotaFailure RetryInfo "},
@@ -81,7 +89,9 @@ TEST(ErrorConversion, EveryReasonCarriesItsCodeAndDetails) {
       {StatusCode::kNotFound, Reason::kSessionNotFound, {}, "ErrorInfo "},
       {StatusCode::kAborted, Reason::kSessionFenced, {}, "ErrorInfo "},
       {StatusCode::kAborted, Reason::kSlowConsumer, {}, "ErrorInfo "},
-      {StatusCode::kUnauthenticated, Reason::kUnauthenticated, {},
+      {StatusCode::kUnauthenticated,
+       Reason::kUnauthenticated,
+       {},
        "ErrorInfo "},
       {StatusCode::kInternal, Reason::kNonfiniteLogits, {}, "ErrorInfo "},
       {StatusCode::kInternal, Reason::kDeviceError, {}, "ErrorInfo "},
@@ -138,10 +148,10 @@ TEST(ErrorConversion, StatusOfNoReasonHasNoDetails) {
 TEST(ErrorConversion, FieldsOfOptionsGetThePathOfTheirMessage) {
   errors::Details details;
   details.field = "window_tokens";
-  const absl::Status status = WithFieldPrefix(
-      Status(StatusCode::kInvalidArgument, Reason::kInvalidCachePolicy,
-             details),
-      "cache_policy.sinks");
+  const absl::Status status =
+      WithFieldPrefix(Status(StatusCode::kInvalidArgument,
+                             Reason::kInvalidCachePolicy, details),
+                      "cache_policy.sinks");
   EXPECT_EQ(errors::DetailsOf(status).field,
             "cache_policy.sinks.window_tokens");
   EXPECT_TRUE(errors::HasReason(status, Reason::kInvalidCachePolicy));

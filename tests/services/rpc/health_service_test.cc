@@ -73,7 +73,7 @@ TEST_F(HealthTest, WatchHearsEveryChange) {
   EXPECT_EQ(watcher.Next(), HealthCheckResponse::NOT_SERVING);
   states_.Set("readiness", true);
   EXPECT_EQ(watcher.Next(), HealthCheckResponse::SERVING);
-  states_.Set("liveness", true);  // another's
+  states_.Set("liveness", true);   // another's
   states_.Set("readiness", true);  // no change
   states_.Set("readiness", false);
   EXPECT_EQ(watcher.Next(), HealthCheckResponse::NOT_SERVING);

@@ -33,8 +33,8 @@ class OptionsConversion : public ::testing::Test {
   template <typename T>
   std::string Fault(const absl::StatusOr<T>& converted) {
     if (converted.ok()) return "";
-    EXPECT_TRUE(errors::HasReason(converted.status(),
-                                  errors::Reason::kInvalidField));
+    EXPECT_TRUE(
+        errors::HasReason(converted.status(), errors::Reason::kInvalidField));
     EXPECT_TRUE(absl::IsInvalidArgument(converted.status()));
     return errors::DetailsOf(converted.status()).field;
   }

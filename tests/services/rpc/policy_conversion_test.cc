@@ -27,8 +27,7 @@ const google::protobuf::OneofDescriptor* Arms() {
 // The registry and the message name the same policies and options.
 TEST(PolicyConversion, EveryPolicyHasItsArmAndEveryOptionItsField) {
   for (const cache::PolicyInfo& info : cache::AllPolicies()) {
-    const auto* arm =
-        v1::CachePolicy::descriptor()->FindFieldByName(info.name);
+    const auto* arm = v1::CachePolicy::descriptor()->FindFieldByName(info.name);
     ASSERT_NE(arm, nullptr) << info.name;
     std::set<std::string> fields, options;
     for (int i = 0; i < arm->message_type()->field_count(); ++i) {
@@ -93,7 +92,8 @@ TEST(PolicyConversion, OptionOfANewerClientIsRefused) {
 TEST(PolicyConversion, TextFormsComeBack) {
   for (const char* text :
        {"full:max_tokens=99,on_full=error,allow_beyond_trained_context=true",
-        "window:window_tokens=7", "sinks:sink_tokens=4,window_tokens=1020,"
+        "window:window_tokens=7",
+        "sinks:sink_tokens=4,window_tokens=1020,"
         "pin_system_prompt=true,pin_tokens=0"}) {
     const v1::CachePolicy message = PolicyFromText(text);
     const auto config = FromProto(message, "cache_policy");

@@ -130,8 +130,7 @@ TEST_F(RequestConversion, PlacementsConvert) {
       std::holds_alternative<session::NextStep>(placement("next_step {}")));
   EXPECT_TRUE(
       std::holds_alternative<session::AfterTurn>(placement("after_turn {}")));
-  EXPECT_EQ(std::get<session::AtTextPosition>(
-                placement("at_text_position: 0"))
+  EXPECT_EQ(std::get<session::AtTextPosition>(placement("at_text_position: 0"))
                 .position,
             0u);
 }
@@ -182,8 +181,8 @@ TEST_F(RequestConversion, SpecialTokensAreTakenWhereTheServerAllowsThem) {
       "append { inputs { token_ids { ids: 98 } } inputs { "
       "text_with_special_tokens: '<|im_end|>' } }");
   const auto& append = std::get<session::AppendInput>(message.body);
-  EXPECT_TRUE(std::get<session::TextInput>(append.inputs[1])
-                  .parse_special_tokens);
+  EXPECT_TRUE(
+      std::get<session::TextInput>(append.inputs[1]).parse_special_tokens);
 }
 
 TEST_F(RequestConversion, TurnsOverrideOnlyWhatIsPresent) {
@@ -202,10 +201,10 @@ TEST_F(RequestConversion, OtherArmsConvert) {
   EXPECT_EQ(
       std::get<session::Interrupt>(interrupt.body).keep_until_text_position,
       40u);
-  EXPECT_TRUE(std::holds_alternative<session::ResetSession>(
-      Message("reset {}").body));
-  EXPECT_TRUE(std::holds_alternative<session::CloseSession>(
-      Message("close {}").body));
+  EXPECT_TRUE(
+      std::holds_alternative<session::ResetSession>(Message("reset {}").body));
+  EXPECT_TRUE(
+      std::holds_alternative<session::CloseSession>(Message("close {}").body));
   EXPECT_EQ(Refusal("update { sampling { min_p: 2 } }"),
             "INVALID_FIELD sampling.min_p");
   EXPECT_EQ(Refusal("generate { response { logprobs: 21 } }"),

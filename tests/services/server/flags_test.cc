@@ -34,16 +34,13 @@ TEST_F(Flags, DefaultsAreThoseOfTheOptions) {
   EXPECT_EQ(options->health_listen, defaults.health_listen);
   EXPECT_EQ(options->metrics_listen, defaults.metrics_listen);
   EXPECT_EQ(options->admin_listen, defaults.admin_listen);
-  EXPECT_EQ(options->session_kv_memory_bytes,
-            defaults.session_kv_memory_bytes);
+  EXPECT_EQ(options->session_kv_memory_bytes, defaults.session_kv_memory_bytes);
   EXPECT_EQ(options->outbound_queue_bytes, defaults.outbound_queue_bytes);
   EXPECT_EQ(options->drain_timeout, defaults.drain_timeout);
   EXPECT_EQ(options->default_turn_tokens, defaults.default_turn_tokens);
   EXPECT_EQ(options->prefill_chunk_tokens, defaults.prefill_chunk_tokens);
-  EXPECT_EQ(options->grpc.max_metadata_bytes,
-            defaults.grpc.max_metadata_bytes);
-  EXPECT_EQ(options->grpc.max_connection_age,
-            defaults.grpc.max_connection_age);
+  EXPECT_EQ(options->grpc.max_metadata_bytes, defaults.grpc.max_metadata_bytes);
+  EXPECT_EQ(options->grpc.max_connection_age, defaults.grpc.max_connection_age);
 }
 
 TEST_F(Flags, PortZeroIsTakenOverByListenersThatAreNotNamed) {

@@ -96,13 +96,14 @@ TEST(Options, WrongValuesNameTheirFlag) {
               AllOf(HasSubstr("--threads=-1"), HasSubstr("0 to 4096")));
   EXPECT_THAT(Complaint([](auto& o) { o.prefill_chunk_tokens = 0; }),
               HasSubstr("--prefill_chunk_tokens=0"));
-  EXPECT_THAT(
-      Complaint([](auto& o) { o.drain_timeout = absl::Seconds(-1); }),
-      HasSubstr("--drain_timeout=-1s"));
+  EXPECT_THAT(Complaint([](auto& o) { o.drain_timeout = absl::Seconds(-1); }),
+              HasSubstr("--drain_timeout=-1s"));
   EXPECT_THAT(Complaint([](auto& o) { o.heartbeat_interval = {}; }),
               HasSubstr("--heartbeat_interval=0"));
   EXPECT_THAT(Complaint([](auto& o) { o.kv_dtype = "int4"; }),
               HasSubstr("--kv_dtype=int4"));
+  EXPECT_THAT(Complaint([](auto& o) { o.cpu_kernels = "neon"; }),
+              AllOf(HasSubstr("--cpu_kernels=neon"), HasSubstr("avx2")));
   EXPECT_THAT(Complaint([](auto& o) { o.model_sha256 = "b179"; }),
               HasSubstr("64 hexadecimal digits"));
   EXPECT_THAT(Complaint([](auto& o) { o.cache_policy = "lru"; }),
@@ -116,8 +117,8 @@ TEST(ListenAddress, KnowsLoopback) {
     ASSERT_TRUE(address.ok()) << text;
     EXPECT_TRUE(address->is_loopback) << text;
   }
-  for (const char* text : {"0.0.0.0:1", "[::]:1", "128.0.0.1:1",
-                           "[::ffff:127.0.0.1]:1"}) {
+  for (const char* text :
+       {"0.0.0.0:1", "[::]:1", "128.0.0.1:1", "[::ffff:127.0.0.1]:1"}) {
     const auto address = ParseListenAddress(text);
     ASSERT_TRUE(address.ok()) << text;
     EXPECT_FALSE(address->is_loopback) << text;
@@ -148,8 +149,8 @@ TEST(ByteSize, TakesUnits) {
 }
 
 TEST(ByteSize, RefusesWhatIsNoSize) {
-  for (const char* text : {"", "MiB", "-1", "1MB", "1.5", "1e30", "nan",
-                           "inf", "9000000TiB", "1 MiB x"}) {
+  for (const char* text : {"", "MiB", "-1", "1MB", "1.5", "1e30", "nan", "inf",
+                           "9000000TiB", "1 MiB x"}) {
     EXPECT_EQ(Bytes(text), -1) << text;
   }
 }
