@@ -20,13 +20,15 @@ constexpr Entry kBackends[] = {
 };
 
 // The first backend that this machine can run; what is wrong with the last one
-// if it can run none.
+// if it can run none. Options that are wrong are wrong for all of them.
 absl::StatusOr<std::unique_ptr<Backend>> NewBestBackend(
     const BackendOptions& options) {
   absl::Status failed;
   for (const Entry& entry : kBackends) {
     absl::StatusOr<std::unique_ptr<Backend>> backend = entry.make(options);
-    if (backend.ok()) return backend;
+    if (backend.ok() || absl::IsInvalidArgument(backend.status())) {
+      return backend;
+    }
     failed = backend.status();
   }
   return failed;

@@ -233,6 +233,12 @@ TEST(RegistryTest, AutoTakesTheFirstThatRuns) {
   EXPECT_EQ((*backend)->Name(), backends::CompiledBackends().front());
 }
 
+TEST(RegistryTest, AutoDoesNotHideAnOptionThatIsWrong) {
+  EXPECT_EQ(
+      backends::NewBackend("auto", {.cpu_kernels = "neon"}).status().code(),
+      absl::StatusCode::kInvalidArgument);
+}
+
 TEST(RegistryTest, AnotherNameIsToldWhatIsCompiledIn) {
   const absl::Status status = backends::NewBackend("cuda", {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);

@@ -29,10 +29,10 @@ from raw_session import (CHAT, ENDLESS, GREEDY, PLAIN, RawSession, as_inputs,
 NAN = math.nan
 
 
-async def still_serves(channel, **fields):
+async def still_serves(channel):
     """The next request is answered as if nothing had been."""
     session = RawSession(channel)
-    await session.open(format=PLAIN, sampling=GREEDY, **fields)
+    await session.open(format=PLAIN, sampling=GREEDY)
     seq = await session.append("The river",
                                then_generate={"stopping": budget(2)})
     await session.turn(seq)
@@ -434,6 +434,23 @@ async def test_kv_budget(start_server):
         await still_serves(channel)
 
 
+async def test_more_than_all_memory_is_no_reason_to_retry(start_server,
+                                                         failure_of):
+    """Nothing that ends makes room for it: the value is wrong."""
+    server = start_server("--kv_memory=32MiB")
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        policy = {"window": {"window_tokens": 2000}}
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        for failure in (
+                await RawSession(channel).open_fails(format=PLAIN,
+                                                     cache_policy=policy),
+                await failure_of(stub.Generate(inference_pb2.GenerateRequest(
+                    inputs=as_inputs("a"), cache_policy=policy)))):
+            assert failure.reason == "INVALID_CACHE_POLICY"
+            assert failure.retry_after is None
+        await still_serves(channel)  # the default takes what there is
+
+
 async def test_queue_full(start_server, failure_of):
     server = start_server("--kv_memory=32MiB", "--max_queue=1",
                           "--queue_timeout=300ms")
@@ -454,7 +471,7 @@ async def test_queue_full(start_server, failure_of):
         # It waited for memory until the timeout.
         assert_try_again(await failure_of(waiting), "KV_BUDGET")
         running.cancel()
-        await still_serves(channel, cache_policy=sinks(4, 60))
+        await still_serves(channel)
 
 
 async def test_message_over_size(channel, inference, failure_of):
