@@ -94,7 +94,7 @@ SequenceFacts EngineSequence::Facts() const {
           .pending_tokens = pending_.size(),
           .wants_logits = wanted_ == Logits::kLast,
           .paused = paused_,
-          .waiting_since = pending_.waiting_since()};
+          .waiting_since = std::max(pending_.waiting_since(), last_served_)};
 }
 
 absl::StatusOr<cache::KvView> EngineSequence::Reserve(int tokens) {
@@ -103,6 +103,7 @@ absl::StatusOr<cache::KvView> EngineSequence::Reserve(int tokens) {
 
 void EngineSequence::Commit(int tokens) {
   table_->cache.Commit(id_);
+  last_served_ = table_->steps;
   Remember(pending_.First(tokens));
   pending_.RemoveFirst(tokens);
 }

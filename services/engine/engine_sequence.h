@@ -83,6 +83,7 @@ class EngineSequence final : public Sequence {
   SequenceTable* const table_;
   Logits wanted_ = Logits::kNone;
   bool paused_ = false;
+  uint64_t last_served_ = 0;  // steps that had run when its last one was over
   PendingTokens pending_;
   // The ids of the computed tokens from text position ids_begin_ on: at least
   // those that a cut can leave last.

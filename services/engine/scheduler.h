@@ -1,11 +1,12 @@
 // Decides what one step computes. Pure: facts in, plan out.
 //
 // Every sequence that is ready to decode gets its one row. What waits to be
-// read shares one prefill chunk a step, first come first served, so a long
-// prompt never delays another sequence's tokens by more than one chunk.
+// read shares one prefill chunk a step, so a long prompt never delays another
+// sequence's tokens by more than one chunk.
 //
-// Nobody starves: who has waited longest goes first, and what is appended later
-// waits behind it.
+// Nobody starves: who has waited longest goes first, and whoever was served
+// waits anew. So a short prompt is read between two chunks of a long one, and
+// two long ones take turns.
 #ifndef MILLRACE_SERVICES_ENGINE_SCHEDULER_H_
 #define MILLRACE_SERVICES_ENGINE_SCHEDULER_H_
 
@@ -23,7 +24,8 @@ struct SequenceFacts {
   // Of the last pending token: with one pending token it decodes.
   bool wants_logits = false;
   bool paused = false;  // its reader is slow: leave it out
-  // Steps that had run when the first of the pending tokens was appended.
+  // Steps that had run when the first of the pending tokens was appended, or
+  // when the last step of the sequence was over if that was later.
   uint64_t waiting_since = 0;
 };
 

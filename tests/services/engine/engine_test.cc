@@ -533,6 +533,28 @@ TEST(EngineTest, ALongPromptNeverDelaysOthersByMoreThanOneChunk) {
   EXPECT_GE(steps_together, 6000 / 64);
 }
 
+TEST(EngineTest, AShortPromptIsReadBetweenTwoChunksOfALongOne) {
+  EngineHarness harness({.prefill_chunk_tokens = 64});
+  Writer slow, quick;
+  harness.Do([&] {
+    slow.Open(&harness.engine, Sinks(4, 60));
+    slow.Read(Text(1, 6000));
+    slow.Write(1);
+    quick.Open(&harness.engine, Full());
+    quick.Read({1, 2, 3});
+    quick.Write(1);
+  });
+  quick.WaitUntilDone();
+  slow.WaitUntilDone();
+  harness.engine.Stop();
+  using Rows = std::vector<std::pair<int64_t, int>>;
+  const int64_t a = slow.sequence->id(), b = quick.sequence->id();
+  EXPECT_EQ(Rows(harness.traces[0].rows.begin(), harness.traces[0].rows.end()),
+            (Rows{{a, 64}}));
+  EXPECT_EQ(Rows(harness.traces[1].rows.begin(), harness.traces[1].rows.end()),
+            (Rows{{b, 3}, {a, 61}}));
+}
+
 TEST(EngineTest, TakesTurnsWhenMoreDecodeThanAStepHolds) {
   EngineHarness harness({.max_decode_rows = 4, .prefill_chunk_tokens = 16});
   std::vector<Writer> writers(10);
