@@ -77,6 +77,16 @@ async def test_a_long_prompt_does_not_stop_the_others(sessions, tokens_of):
     await writer.turn(seq)
 
 
+async def test_a_short_prompt_is_read_before_a_long_one_ends(sessions):
+    long = await sessions(format=PLAIN, cache_policy=sinks(4, 60))
+    seq = await long.append("a long story of a long river " * 1000)
+    tokens = (await long.event("input_accepted", client_seq=seq)).tokens
+    short = await run(sessions, 0, 4)
+    assert len(short.ids()) == 4
+    read = [p.tokens_read for p in long.all("input_progress")]
+    assert not read or read[-1] < tokens
+
+
 @pytest.mark.parametrize("other", ["close", "reset", "interrupt"])
 async def test_what_one_does_is_nothing_to_another(sessions, other):
     reference = (await run(sessions, 3, 60)).ids()
