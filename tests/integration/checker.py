@@ -57,6 +57,7 @@ class Checker:
         self._asked = {}  # client_seq -> arm, of turns asked for
         self._options = collections.deque()  # arms that options_updated answers
         self._seqs = set()
+        self._reading = False  # an input that may not be read to its end
 
     # ---- The client's side ----
 
@@ -115,6 +116,7 @@ class Checker:
         assert accepted.text_position == len(self.text)
         assert not accepted.turn or accepted.turn in self.running
         self.text += [INPUT] * accepted.tokens
+        self._reading = True
 
     def _on_input_progress(self, progress):
         assert progress.tokens_read <= progress.tokens_total
@@ -125,6 +127,7 @@ class Checker:
         assert started.turn not in self.finished
         assert started.text_position == len(self.text)
         self._check_evicted(len(self.text))
+        self._reading = False
         self.text += started.prefix_token_ids
         self.running[started.turn] = [len(self.text), 0]
 
@@ -136,6 +139,7 @@ class Checker:
         assert output.text_position == len(self.text)
         assert len(output.logprobs) in (0, len(output.token_ids))
         self.text += output.token_ids
+        self._reading = False
         if self.running[output.turn][1] is not None:
             self.running[output.turn][1] += len(output.token_ids)
 
@@ -178,6 +182,8 @@ class Checker:
         assert position <= finished.kept_until <= len(self.text)
         del self.text[finished.kept_until:]
         assert finished.usage.text_position == len(self.text)
+        if not self._reading:
+            self._check_evicted(len(self.text))
         if self.opened.effective_options.response.token_ids and (
                 written is not None):
             assert finished.usage.generated_tokens == written

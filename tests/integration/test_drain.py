@@ -10,7 +10,7 @@ from millrace.v1 import session_pb2
 
 import raw_session
 from raw_session import (ENDLESS, GREEDY, PLAIN, RawSession, as_inputs,
-                         budget)
+                         budget, sinks)
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -143,4 +143,25 @@ async def test_watchers_are_told_at_once(start_server, connected):
         await session.interrupt()
         await session.event("turn_finished")
         await session.close()
+    assert server.wait() == 0
+
+
+async def test_every_one_of_64_streams_is_told(start_server, connected):
+    server = start_server()
+    async with connected(server) as channel:
+        opened = []
+        for _ in range(64):
+            session = RawSession(channel)
+            await session.open(format=PLAIN, sampling=GREEDY,
+                               rollback_tokens=0, cache_policy=sinks(4, 20))
+            seq = await session.append("The river",
+                                       then_generate={"stopping": budget(40)})
+            opened.append((session, seq))
+        for session, _ in opened:
+            await session.event("turn_started")
+        server.terminate()
+        for session, seq in opened:
+            await session.event("go_away")
+            assert (await session.turn(seq)).usage.generated_tokens == 40
+        await asyncio.gather(*(session.close() for session, _ in opened))
     assert server.wait() == 0
