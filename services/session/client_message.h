@@ -67,7 +67,7 @@ struct AppendInput {
 
 struct Interrupt {
   std::optional<uint64_t> started_by;
-  std::optional<uint64_t> keep_until_text_position;
+  std::optional<uint64_t> keep_until_text_position = std::nullopt;
   bool drop_pending_input = false;
 };
 

@@ -44,8 +44,8 @@ struct EffectiveOptions {
 };
 
 struct Opened {
-  std::string session_id;    // public
-  std::string resume_token;  // the secret
+  std::string session_id;         // public
+  std::string resume_token = {};  // the secret
   EffectiveOptions options = {};
   std::vector<int32_t> system_token_ids = {};
   uint64_t reserved_bytes = 0;
@@ -103,7 +103,7 @@ struct Rejected {
   absl::Status error;
 };
 struct GoAway {
-  absl::Time deadline;
+  absl::Time deadline = {};
   std::string reason;
   bool resumable = false;
 };

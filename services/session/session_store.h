@@ -82,7 +82,7 @@ struct StoreOptions {
   absl::Duration slow_reader_timeout = absl::Minutes(10);
   cache::KvDtype kv_dtype = cache::KvDtype::kF16;
   std::string default_policy = "sinks";
-  EventLog::Limits log;
+  EventLog::Limits log = {};
 };
 
 // What a store is made of; borrowed, outlives it.

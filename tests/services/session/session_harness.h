@@ -144,7 +144,7 @@ struct ConversationOptions {
   int64_t rollback_tokens = 256;
   int64_t max_pending_input_bytes = 1 << 20;
   int64_t chunk_tokens = 64;
-  EventLog::Limits log;
+  EventLog::Limits log = {};
 
   static engine::GenerationOptions Greedy();
 };

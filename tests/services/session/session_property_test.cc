@@ -201,7 +201,9 @@ class RandomClient {
     const std::vector<int32_t>& text = chat_.sequence->ids();
     ASSERT_EQ(account_.text().size(), text.size());
     for (size_t p = 0; p < text.size(); ++p) {
-      if (account_.text()[p] >= 0) ASSERT_EQ(account_.text()[p], text[p]) << p;
+      if (account_.text()[p] >= 0) {
+        ASSERT_EQ(account_.text()[p], text[p]) << p;
+      }
     }
     // Never ahead of the policy; behind it by less than an interval.
     const auto evicted = EvictedOf(chat_.length());
