@@ -2,8 +2,8 @@
 
   render_pod.py BASE IMAGE MODEL_FOLDER
 
-The pod is the Deployment's template; only the image and the volumes are
-replaced, the model's by MODEL_FOLDER on this machine.
+The pod is the Deployment's template; only the image, the volumes and the
+restart policy are replaced, the model's volume by MODEL_FOLDER on this machine.
 """
 
 import pathlib
@@ -40,6 +40,9 @@ def main(base, image, model_folder):
     spec = template["spec"]
     (container,) = spec["containers"]
     container.update(image=image, imagePullPolicy="Never")
+    # A Deployment's pods are started again when they end; this one is to be seen
+    # ended.
+    spec["restartPolicy"] = "Never"
     spec["volumes"] = [volume(v["name"], model_folder) for v in spec["volumes"]]
     yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", **template}, sys.stdout,
                    sort_keys=False)
