@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,8 +82,19 @@ struct Screen::Impl {
   std::function<bool()> on_wake;
   std::function<void()> on_interrupt;
   bool reading = false;
+  struct termios before = {};   // the terminal as it was
   std::mbstate_t partial = {};  // a character that has come in part
   int column = 0;               // where the conversation goes on
+
+  // Between two lines libedit gives the terminal back, which then takes Ctrl-D
+  // for the end of a file, and echoes: neither is wanted.
+  void Quieten() {
+    tcgetattr(STDIN_FILENO, &before);
+    struct termios quiet = before;
+    quiet.c_cc[VEOF] = _POSIX_VDISABLE;
+    quiet.c_lflag &= ~ECHO;
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &quiet);
+  }
 
   // The conversation scrolls in the rows above the last two; the terminal
   // keeps the position where it goes on (ESC 7, ESC 8).
@@ -176,6 +188,7 @@ Screen::Screen() : impl_(std::make_unique<Impl>()) {
   wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   Catch(SIGINT, OnSignal);
   Catch(SIGWINCH, OnSignal);
+  impl_->Quieten();
   impl_->history = history_init();
   HistEvent event;
   ::history(impl_->history, &event, H_SETSIZE, kHistoryLines);
@@ -197,6 +210,7 @@ Screen::~Screen() {
   std::fflush(stdout);
   el_end(impl_->editor);
   history_end(impl_->history);
+  tcsetattr(STDIN_FILENO, TCSADRAIN, &impl_->before);
   Catch(SIGINT, SIG_DFL);
   Catch(SIGWINCH, SIG_DFL);
   close(wake_fd.exchange(-1));

@@ -55,7 +55,11 @@ class Terminal:
         deadline = time.monotonic() + WAIT_SECONDS
         while self._read(deadline - time.monotonic()):
             pass
-        _, status = os.waitpid(self._pid, 0)
+        ended, status = os.waitpid(self._pid, os.WNOHANG)
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.01)
+            ended, status = os.waitpid(self._pid, os.WNOHANG)
+        assert ended, f"the program goes on; the terminal has {self.output!r}"
         self._status = os.waitstatus_to_exitcode(status)
         return self._status
 
