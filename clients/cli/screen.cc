@@ -83,16 +83,18 @@ struct Screen::Impl {
   std::function<void()> on_interrupt;
   bool reading = false;
   struct termios before = {};   // the terminal as it was
+  struct termios quiet = {};    // as it is while nobody reads
   std::mbstate_t partial = {};  // a character that has come in part
   int column = 0;               // where the conversation goes on
 
-  // Between two lines libedit gives the terminal back, which then takes Ctrl-D
-  // for the end of a file, and echoes: neither is wanted.
+  // Between two lines libedit gives the terminal back, which would then gather
+  // whole lines, take Ctrl-D for the end of a file, and echo.
   void Quieten() {
     tcgetattr(STDIN_FILENO, &before);
-    struct termios quiet = before;
-    quiet.c_cc[VEOF] = _POSIX_VDISABLE;
-    quiet.c_lflag &= ~ECHO;
+    quiet = before;
+    quiet.c_lflag &= ~(ECHO | ICANON);
+    quiet.c_cc[VMIN] = 1;
+    quiet.c_cc[VTIME] = 0;
     tcsetattr(STDIN_FILENO, TCSADRAIN, &quiet);
   }
 
@@ -245,6 +247,7 @@ std::optional<std::string> Screen::ReadLine(
   impl_->reading = true;
   int count = 0;
   const char* line = el_gets(impl_->editor, &count);
+  tcsetattr(STDIN_FILENO, TCSANOW, &impl_->quiet);
   impl_->reading = false;
   std::optional<std::string> result;
   if (line != nullptr && count > 0 && line[count - 1] == '\n') {
