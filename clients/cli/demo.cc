@@ -109,8 +109,6 @@ class Reader {
       }
       if (event->has_input_accepted()) {
         Advance(event->input_accepted().text_position());
-        end_ = event->input_accepted().text_position() +
-               event->input_accepted().tokens();
         return true;
       }
     }
@@ -216,7 +214,7 @@ class Reader {
   std::unique_ptr<client::Session> session_;
   Run run_;
   uint64_t bytes_per_token_ = 0;
-  uint64_t position_ = 0, visible_ = 0, end_ = 0;
+  uint64_t position_ = 0, visible_ = 0;
   bool evicts_ = false;
   uint64_t row_position_ = 0;
   Clock::time_point row_start_;

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "absl/strings/str_cat.h"
+
 namespace millrace::cli {
 namespace {
 
@@ -54,6 +56,13 @@ std::optional<size_t> FindInvalidUtf8(absl::string_view text) {
     at += size;
   }
   return std::nullopt;
+}
+
+absl::Status CheckUtf8(absl::string_view text) {
+  const auto bad = FindInvalidUtf8(text);
+  if (!bad.has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the text is not valid UTF-8 at byte ", *bad));
 }
 
 }  // namespace millrace::cli

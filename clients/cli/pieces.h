@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <optional>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
 namespace millrace::cli {
@@ -15,6 +16,9 @@ absl::string_view FirstPiece(absl::string_view text, size_t max_bytes);
 
 // The offset of the first byte that makes the text invalid UTF-8.
 std::optional<size_t> FindInvalidUtf8(absl::string_view text);
+
+// INVALID_ARGUMENT names that byte.
+absl::Status CheckUtf8(absl::string_view text);
 
 }  // namespace millrace::cli
 

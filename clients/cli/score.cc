@@ -145,10 +145,8 @@ int Score(const ScoreFlags& flags, const Globals& globals) {
   }
   auto text = ReadFile(flags.file);
   if (!text.ok()) return UsageError(text.status().message());
-  if (const auto bad = FindInvalidUtf8(*text); bad.has_value()) {
-    return UsageError(
-        absl::StrCat("the text is not valid UTF-8 at byte ", *bad));
-  }
+  const absl::Status valid = CheckUtf8(*text);
+  if (!valid.ok()) return UsageError(valid.message());
   const auto client = Connect(globals);
   if (!client.ok()) return UsageError(client.status().message());
   auto pieces = MakePieces(**client, flags, *std::move(text));

@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "clients/cli/commands.h"
 #include "clients/cli/common.h"
@@ -26,10 +25,8 @@ int Tokenize(const TokenizeFlags& flags, const Globals& globals) {
   const absl::StatusOr<std::string> text =
       flags.text_given ? flags.text : ReadFile(flags.file);
   if (!text.ok()) return UsageError(text.status().message());
-  if (const auto bad = FindInvalidUtf8(*text); bad.has_value()) {
-    return UsageError(
-        absl::StrCat("the text is not valid UTF-8 at byte ", *bad));
-  }
+  const absl::Status valid = CheckUtf8(*text);
+  if (!valid.ok()) return UsageError(valid.message());
   const auto client = Connect(globals);
   if (!client.ok()) return UsageError(client.status().message());
   v1::TokenizeRequest request;

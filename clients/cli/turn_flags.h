@@ -31,7 +31,6 @@ struct TurnFlags {
   bool ignore_end_of_turn = false;
   std::optional<double> time_limit;  // seconds
   std::optional<uint32_t> repetition_guard;
-  std::optional<uint32_t> logprobs;
 };
 
 // Adds the flags to a command.

@@ -33,9 +33,11 @@ TEST(Pieces, PiecesJoinToTheText) {
 }
 
 TEST(Pieces, TheFirstInvalidByteIsFound) {
-  EXPECT_EQ(FindInvalidUtf8("caf\u00e9"), std::nullopt);
+  EXPECT_EQ(FindInvalidUtf8(""), std::nullopt);
+  EXPECT_EQ(FindInvalidUtf8("caf\u00e9 \U0001F30D"), std::nullopt);
   EXPECT_EQ(FindInvalidUtf8("ab\xff"), 2u);
   EXPECT_EQ(FindInvalidUtf8("ab\xc3"), 2u);            // cut off
+  EXPECT_EQ(FindInvalidUtf8("a\xc0\x80"), 1u);         // overlong
   EXPECT_EQ(FindInvalidUtf8("\xc0\x80"), 0u);          // overlong
   EXPECT_EQ(FindInvalidUtf8("a\xed\xa0\x80"), 1u);     // surrogate
   EXPECT_EQ(FindInvalidUtf8("\xf4\x90\x80\x80"), 0u);  // beyond U+10FFFF

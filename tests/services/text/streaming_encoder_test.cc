@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "services/text/utf8.h"
 #include "tests/services/text/reference_tokenizer.h"
 #include "tests/testing/test_files.h"
 #include "tests/testing/tiny_tokenizer.h"
@@ -92,16 +91,6 @@ TEST(StreamingEncoder, IsAsNewAfterFinish) {
   EXPECT_EQ(encoder.held_bytes(), 0u);
   encoder.Add("lo");
   EXPECT_EQ(encoder.Finish().size(), 2u);  // "l", "o": not "hello"
-}
-
-TEST(Utf8, TheFirstWrongByteIsFound) {
-  EXPECT_EQ(FindInvalidUtf8(""), std::nullopt);
-  EXPECT_EQ(FindInvalidUtf8("caf\u00e9 \U0001F30D"), std::nullopt);
-  EXPECT_EQ(FindInvalidUtf8("ab\xff"), 2u);
-  EXPECT_EQ(FindInvalidUtf8("ab\xc3"), 2u);            // cut off
-  EXPECT_EQ(FindInvalidUtf8("a\xc0\x80"), 1u);         // overlong
-  EXPECT_EQ(FindInvalidUtf8("a\xed\xa0\x80"), 1u);     // a surrogate
-  EXPECT_EQ(FindInvalidUtf8("\xf4\x90\x80\x80"), 0u);  // beyond U+10FFFF
 }
 
 }  // namespace
