@@ -33,80 +33,56 @@ std::shared_ptr<Generation> Generation::Start(const Dependencies& deps,
                                               Admitted admitted) {
   std::shared_ptr<Generation> generation(
       new Generation(deps, std::move(request), std::move(admitted)));
-  deps.active->Add(generation);
-  deps.engine->Post([generation] { generation->Enqueue(); });
+  generation->log_.SetOnDrained([weak = std::weak_ptr(generation)] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    self->Post([raw = self.get()] {
+      if (raw->sequence()) raw->sequence()->SetPaused(false);
+    });
+  });
+  SequenceRequest::Start(generation);
   return generation;
 }
 
 Generation::Generation(const Dependencies& deps, GenerationRequest request,
                        Admitted admitted)
-    : deps_(deps),
+    : SequenceRequest(deps, request.id, request.policy.policy,
+                      std::move(admitted)),
       request_(std::move(request)),
-      admitted_(std::move(admitted)),
       log_(deps.log),
       reporter_(request_.policy.policy),
-      requested_(deps.now()) {}
+      length_(static_cast<int64_t>(request_.prompt.size())) {}
 
-void Generation::Enqueue() {
-  if (over_) return;
-  const int64_t tokens = static_cast<int64_t>(request_.prompt.size());
-  const auto limit = TextLimit(*request_.policy.policy);
-  if (limit && tokens > *limit) {
-    over_ = true;
-    Answer(DoesNotFit(tokens, *limit));
-    return;
-  }
-  self_ = shared_from_this();
-  ticket_ = deps_.queue->Submit(
-      {.policy = request_.policy.policy}, this,
-      [this](auto sequence) { OnAdmitted(std::move(sequence)); });
+absl::Status Generation::CheckFits() const {
+  const auto limit = TextLimit(policy());
+  if (!limit || length_ <= *limit) return absl::OkStatus();
+  return DoesNotFit(length_, *limit);
 }
 
-void Generation::OnAdmitted(
-    absl::StatusOr<std::unique_ptr<engine::Sequence>> sequence) {
-  const std::shared_ptr<Generation> keep = self_;
-  if (!sequence.ok()) {
-    over_ = true;
-    Answer(sequence.status());
-    Release();
-    return;
-  }
-  sequence_ = *std::move(sequence);
-  started_ = deps_.now();
-  length_ = static_cast<int64_t>(request_.prompt.size());
-  log_.SetOnDrained([weak = weak_from_this(), engine = deps_.engine] {
-    engine->Post([weak] {
-      const auto self = weak.lock();
-      if (self && self->sequence_) self->sequence_->SetPaused(false);
-    });
-  });
-  Answer(absl::OkStatus());
-  if (deps_.on_event) {
-    session::InputAccepted accepted;
-    accepted.tokens = request_.prompt.size();
-    session::TurnStarted started;
-    started.turn = kTurn;
-    const auto policy = request_.policy.policy->Name();
-    deps_.on_event(request_.id, policy, accepted);
-    deps_.on_event(request_.id, policy, started);
-  }
-  sequence_->Append(request_.prompt);
-  sequence_->WantLogits(engine::Logits::kLast);
+void Generation::Begin() {
+  session::InputAccepted accepted;
+  accepted.tokens = request_.prompt.size();
+  Observe(accepted);
+  session::TurnStarted started;
+  started.turn = kTurn;
+  Observe(started);
+  sequence()->Append(request_.prompt);
+  sequence()->WantLogits(engine::Logits::kLast);
 }
 
 void Generation::OnRows(int64_t first, int64_t count,
                         absl::Span<const float> logits) {
-  peak_resident_ = sequence_->peak_resident_tokens();
+  peak_resident_ = sequence()->peak_resident_tokens();
   if (logits.empty()) {
     Report(first + count);
     return;
   }
-  const auto limit = TextLimit(*request_.policy.policy);
+  const auto limit = TextLimit(policy());
   if (limit && length_ >= *limit) {
     Finish(FinishReason::kCapacity, absl::OkStatus());
     return;
   }
-  last_token_ = deps_.now();
+  last_token_ = deps().now();
   if (!turn_) StartTurn();
   const engine::TurnStep step = turn_->Next(logits, last_token_);
   EmitOutput(step);
@@ -121,7 +97,7 @@ void Generation::OnRows(int64_t first, int64_t count,
     return;
   }
   Report(length_);
-  sequence_->Append({&step.token_id, 1});
+  sequence()->Append({&step.token_id, 1});
   PauseWhileFull();
 }
 
@@ -130,7 +106,7 @@ void Generation::StartTurn() {
   first_token_ = last_token_;
   turn_ = std::make_unique<engine::Turn>(
       request_.options, engine::Turn::Context{.turn = kTurn,
-                                              .tokenizer = deps_.tokenizer,
+                                              .tokenizer = deps().tokenizer,
                                               .recent = &recent_,
                                               .started = first_token_});
   recent_.Add(request_.prompt);
@@ -148,9 +124,7 @@ void Generation::OnError(const absl::Status& status) {
 }
 
 void Generation::Emit(session::EventBody event) {
-  if (deps_.on_event) {
-    deps_.on_event(request_.id, request_.policy.policy->Name(), event);
-  }
+  Observe(event);
   if (auto* output = std::get_if<session::Output>(&event)) {
     const engine::ResponseOptions& wanted = request_.options.response;
     if (!wanted.text) output->text.clear();
@@ -185,15 +159,13 @@ void Generation::Report(int64_t length) {
 
 void Generation::PauseWhileFull() {
   if (!log_.Full()) return;
-  sequence_->SetPaused(true);
+  sequence()->SetPaused(true);
   // It may have drained before the pause.
-  if (!log_.Full()) sequence_->SetPaused(false);
+  if (!log_.Full()) sequence()->SetPaused(false);
 }
 
 void Generation::Finish(FinishReason reason, const absl::Status& error,
                         std::optional<engine::StopMatch> match) {
-  const std::shared_ptr<Generation> keep = self_;
-  over_ = true;
   if (reason == FinishReason::kCapacity &&
       request_.policy.on_full == cache::OnFull::kError) {
     Finish(
@@ -223,32 +195,8 @@ void Generation::Finish(FinishReason reason, const absl::Status& error,
   Release();
 }
 
-void Generation::Cancel() {
-  deps_.engine->Post([self = shared_from_this()] {
-    if (self->over_) return;
-    self->over_ = true;
-    self->Release();
-  });
-}
-
-void Generation::Drain() {
-  deps_.engine->Post([self = shared_from_this()] {
-    if (self->sequence_) self->Finish(FinishReason::kDrained, absl::OkStatus());
-  });
-}
-
-// Whoever is called back may hold us: we let go of them.
-void Generation::Answer(const absl::Status& status) {
-  if (const Admitted admitted = std::exchange(admitted_, nullptr)) {
-    admitted(status);
-  }
-}
-
-void Generation::Release() {
-  admitted_ = nullptr;
-  deps_.queue->Cancel(ticket_);
-  sequence_.reset();
-  self_.reset();
+void Generation::FinishDrained() {
+  Finish(FinishReason::kDrained, absl::OkStatus());
 }
 
 session::Usage Generation::CurrentUsage() const {
@@ -259,9 +207,9 @@ session::Usage Generation::CurrentUsage() const {
   usage.visible_tokens = reporter_.VisibleTokens(length_);
   usage.evicted_tokens = length_ - usage.visible_tokens;
   usage.peak_resident_tokens = peak_resident_;
-  usage.queued = started_ - requested_;
+  usage.queued = queued();
   if (usage.generated_tokens > 0) {
-    usage.time_to_first_token = first_token_ - requested_;
+    usage.time_to_first_token = first_token_ - requested();
     usage.decode = last_token_ - first_token_;
   }
   return usage;

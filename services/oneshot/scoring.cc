@@ -40,57 +40,34 @@ std::shared_ptr<Scoring> Scoring::Start(const Dependencies& deps,
                                         Admitted admitted) {
   std::shared_ptr<Scoring> scoring(
       new Scoring(deps, std::move(request), std::move(admitted)));
-  deps.active->Add(scoring);
-  deps.engine->Post([scoring] { scoring->Enqueue(); });
+  SequenceRequest::Start(scoring);
   return scoring;
 }
 
 Scoring::Scoring(const Dependencies& deps, ScoringRequest request,
                  Admitted admitted)
-    : deps_(deps),
+    : SequenceRequest(deps, request.id, request.policy.policy,
+                      std::move(admitted)),
       request_(std::move(request)),
-      admitted_(std::move(admitted)),
       reporter_(request_.policy.policy),
-      requested_(deps.now()),
-      last_progress_(requested_) {}
+      last_progress_(requested()) {}
 
-void Scoring::Enqueue() {
-  if (over_) return;
-  self_ = shared_from_this();
-  ticket_ = deps_.queue->Submit(
-      {.policy = request_.policy.policy}, this,
-      [this](auto sequence) { OnAdmitted(std::move(sequence)); });
-}
-
-void Scoring::OnAdmitted(
-    absl::StatusOr<std::unique_ptr<engine::Sequence>> sequence) {
-  const std::shared_ptr<Scoring> keep = self_;
-  if (!sequence.ok()) {
-    over_ = true;
-    Answer(sequence.status());
-    Release();
-    return;
-  }
-  sequence_ = *std::move(sequence);
-  started_ = deps_.now();
-  sequence_->WantLogits(engine::Logits::kAll);
-  Answer(absl::OkStatus());
-}
+void Scoring::Begin() { sequence()->WantLogits(engine::Logits::kAll); }
 
 void Scoring::Add(std::vector<int32_t> ids) {
   {
     absl::MutexLock lock(&mutex_);
     waiting_tokens_ += static_cast<int64_t>(ids.size());
   }
-  deps_.engine->Post([self = shared_from_this(), ids = std::move(ids)] {
-    if (self->sequence_) self->Read(ids);
+  Post([this, ids = std::move(ids)] {
+    if (sequence()) Read(ids);
   });
 }
 
 void Scoring::FinishInput() {
-  deps_.engine->Post([self = shared_from_this()] {
-    self->input_finished_ = true;
-    if (self->sequence_) self->MaybeFinish();
+  Post([this] {
+    input_finished_ = true;
+    if (sequence()) MaybeFinish();
   });
 }
 
@@ -101,7 +78,7 @@ bool Scoring::HasRoom() const {
 
 void Scoring::Read(const std::vector<int32_t>& ids) {
   if (ids.empty()) return;
-  const auto limit = TextLimit(*request_.policy.policy);
+  const auto limit = TextLimit(policy());
   if (limit && length_ + static_cast<int64_t>(ids.size()) > *limit) {
     Finish(TooLong(*limit));
     return;
@@ -112,15 +89,15 @@ void Scoring::Read(const std::vector<int32_t>& ids) {
   }
   length_ += static_cast<int64_t>(ids.size());
   ahead_.insert(ahead_.end(), ids.begin(), ids.end());
-  sequence_->Append(ids);
+  sequence()->Append(ids);
 }
 
 void Scoring::OnRows(int64_t first, int64_t count,
                      absl::Span<const float> logits) {
   const size_t vocabulary = logits.size() / count;
-  last_row_time_ = deps_.now();
+  last_row_time_ = deps().now();
   if (first == 0) first_row_ = last_row_time_;
-  peak_resident_ = sequence_->peak_resident_tokens();
+  peak_resident_ = sequence()->peak_resident_tokens();
   for (int64_t i = 0; i < count; ++i) {
     const auto row = logits.subspan(i * vocabulary, vocabulary);
     if (i + 1 < static_cast<int64_t>(ahead_.size())) {
@@ -131,11 +108,9 @@ void Scoring::OnRows(int64_t first, int64_t count,
   }
   ahead_.erase(ahead_.begin(), ahead_.begin() + count);
   computed_ = first + count;
-  if (deps_.on_event) {
-    session::InputAccepted read;
-    read.tokens = static_cast<uint64_t>(count);
-    deps_.on_event(request_.id, request_.policy.policy->Name(), read);
-  }
+  session::InputAccepted read;
+  read.tokens = static_cast<uint64_t>(count);
+  Observe(read);
   Report(computed_, /*last=*/false);
   if (last_row_time_ - last_progress_ >= absl::Seconds(1)) {
     last_progress_ = last_row_time_;
@@ -148,7 +123,7 @@ void Scoring::OnRows(int64_t first, int64_t count,
     waiting_tokens_ -= count;
     if (!had_room && waiting_tokens_ < kMaxWaitingTokens) on_room = on_room_;
     paused_ = unread_values_ > kMaxUnreadValues;
-    sequence_->SetPaused(paused_);
+    sequence()->SetPaused(paused_);
   }
   if (on_room) on_room();
   if (!std::isfinite(sum_)) {
@@ -203,8 +178,8 @@ std::optional<ScoreEvent> Scoring::Take() {
     if (wake) paused_ = false;
   }
   if (wake) {
-    deps_.engine->Post([self = shared_from_this()] {
-      if (self->sequence_) self->sequence_->SetPaused(false);
+    Post([this] {
+      if (sequence()) sequence()->SetPaused(false);
     });
   }
   return event;
@@ -222,9 +197,7 @@ void Scoring::Report(int64_t length, bool last) {
       last ? reporter_.ReportAll(length)
            : reporter_.Advance(length, request_.cache_update_interval_tokens);
   if (update) {
-    if (deps_.on_event) {
-      deps_.on_event(request_.id, request_.policy.policy->Name(), *update);
-    }
+    Observe(*update);
     Push(*std::move(update));
     return;
   }
@@ -249,8 +222,6 @@ void Scoring::OnError(const absl::Status& status) {
 }
 
 void Scoring::Finish(const absl::Status& error) {
-  const std::shared_ptr<Scoring> keep = self_;
-  over_ = true;
   Report(computed_, /*last=*/true);
   ScoreFinished finished;
   finished.tokens = computed_;
@@ -261,41 +232,15 @@ void Scoring::Finish(const absl::Status& error) {
   finished.usage.visible_tokens = reporter_.VisibleTokens(computed_);
   finished.usage.evicted_tokens = computed_ - finished.usage.visible_tokens;
   finished.usage.peak_resident_tokens = peak_resident_;
-  finished.usage.queued = started_ - requested_;
+  finished.usage.queued = queued();
   if (computed_ > 0) finished.usage.decode = last_row_time_ - first_row_;
   Push(std::move(finished));
   Release();
 }
 
-void Scoring::Cancel() {
-  deps_.engine->Post([self = shared_from_this()] {
-    if (self->over_) return;
-    self->over_ = true;
-    self->Release();
-  });
-}
-
-void Scoring::Drain() {
-  deps_.engine->Post([self = shared_from_this()] {
-    if (!self->sequence_) return;
-    self->Finish(errors::MakeError(absl::StatusCode::kUnavailable,
-                                   errors::Reason::kDraining,
-                                   "the server shuts down"));
-  });
-}
-
-// Whoever is called back may hold us: we let go of them.
-void Scoring::Answer(const absl::Status& status) {
-  if (const Admitted admitted = std::exchange(admitted_, nullptr)) {
-    admitted(status);
-  }
-}
-
-void Scoring::Release() {
-  admitted_ = nullptr;
-  deps_.queue->Cancel(ticket_);
-  sequence_.reset();
-  self_.reset();
+void Scoring::FinishDrained() {
+  Finish(errors::MakeError(absl::StatusCode::kUnavailable,
+                           errors::Reason::kDraining, "the server shuts down"));
 }
 
 }  // namespace millrace::oneshot

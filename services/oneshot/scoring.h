@@ -7,9 +7,8 @@
 //   scoring->FinishInput();
 //   scoring->Take();        // chunks, cache updates, then ScoreFinished
 //
-// Add, FinishInput, Take, HasRoom, SetCallbacks and Cancel are for any thread;
-// the rest runs on the engine thread. It keeps itself alive while its sequence
-// is open.
+// Add, FinishInput, Take, HasRoom, SetCallbacks, Cancel and Drain are for any
+// thread; the rest runs on the engine thread.
 #ifndef MILLRACE_SERVICES_ONESHOT_SCORING_H_
 #define MILLRACE_SERVICES_ONESHOT_SCORING_H_
 
@@ -25,8 +24,12 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "services/oneshot/generation.h"
+#include "cache/policies/registry.h"
+#include "services/oneshot/sequence_request.h"
+#include "services/session/cache_reporter.h"
+#include "services/session/event.h"
 
 namespace millrace::oneshot {
 
@@ -59,12 +62,8 @@ using ScoreEvent = std::variant<ScoreChunk, session::CacheUpdated,
 // The natural logarithm of the soft-max of `logits` at `id`.
 float LogLikelihood(absl::Span<const float> logits, int32_t id);
 
-class Scoring : public engine::SequenceClient,
-                public Request,
-                public std::enable_shared_from_this<Scoring> {
+class Scoring final : public SequenceRequest {
  public:
-  using Admitted = std::function<void(absl::Status)>;
-
   // Waits for memory. `admitted` is called once, unless Cancel comes before.
   static std::shared_ptr<Scoring> Start(const Dependencies& deps,
                                         ScoringRequest request,
@@ -83,10 +82,6 @@ class Scoring : public engine::SequenceClient,
   void SetCallbacks(std::function<void()> on_event,
                     std::function<void()> on_room);
 
-  void Cancel();
-  // Finishes with UNAVAILABLE (DRAINING).
-  void Drain() override;
-
   void OnRows(int64_t first, int64_t count,
               absl::Span<const float> logits) override;
   void OnError(const absl::Status& status) override;
@@ -94,25 +89,18 @@ class Scoring : public engine::SequenceClient,
  private:
   Scoring(const Dependencies& deps, ScoringRequest request, Admitted admitted);
 
-  void Enqueue();
-  void OnAdmitted(absl::StatusOr<std::unique_ptr<engine::Sequence>> sequence);
+  void Begin() override;
+  // With UNAVAILABLE (DRAINING).
+  void FinishDrained() override;
   void Read(const std::vector<int32_t>& ids);
   void ScoreNext(absl::Span<const float> logits, int32_t id);
   void Push(ScoreEvent event);
   void Report(int64_t length, bool last);
   void MaybeFinish();
   void Finish(const absl::Status& error);
-  void Answer(const absl::Status& status);
-  void Release();
 
-  const Dependencies deps_;
   const ScoringRequest request_;
-  Admitted admitted_;
   session::CacheReporter reporter_;
-  std::unique_ptr<engine::Sequence> sequence_;
-  std::shared_ptr<Scoring> self_;
-  uint64_t ticket_ = 0;
-  bool over_ = false;
 
   int64_t length_ = 0;           // tokens added
   int64_t computed_ = 0;         // tokens whose row is computed
@@ -122,8 +110,7 @@ class Scoring : public engine::SequenceClient,
   int64_t scored_ = 0;  // position of the last token scored
   double sum_ = 0;
   int64_t peak_resident_ = 0;
-  const absl::Time requested_;
-  absl::Time started_, first_row_, last_row_time_, last_progress_;
+  absl::Time first_row_, last_row_time_, last_progress_;
 
   mutable absl::Mutex mutex_;
   std::deque<ScoreEvent> events_ ABSL_GUARDED_BY(mutex_);
