@@ -35,4 +35,16 @@ void ChatTail::OnTurnFinished(engine::FinishReason reason) {
                reason == FinishReason::kTimeLimit;
 }
 
+std::vector<int32_t> Render(const PreparedInput& input, ChatTail* tail) {
+  std::vector<int32_t> ids;
+  for (const InputPart& part : input.parts) {
+    if (part.is_message) {
+      Add(tail->BeforeMessage(), &ids);
+      tail->OnMessage();
+    }
+    Add(part.ids, &ids);
+  }
+  return ids;
+}
+
 }  // namespace millrace::session

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "services/engine/generation_options.h"
+#include "services/session/command.h"
 #include "services/text/chat_format.h"
 
 namespace millrace::session {
@@ -45,6 +46,10 @@ class ChatTail {
   End end_ = End::kBetween;
   bool continues_ = false;
 };
+
+// The tokens of an input as they are written behind that tail, which moves on:
+// template text goes before each message, whatever the text ends with.
+std::vector<int32_t> Render(const PreparedInput& input, ChatTail* tail);
 
 }  // namespace millrace::session
 

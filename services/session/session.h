@@ -7,43 +7,41 @@
 //   PAUSED    WRITING, but the client has not read enough
 //   CLOSED    the end
 //
-// (README.md has the whole table. NEW and DETACHED are the store's: the first
-// comes before there is a session, the second is about who listens.)
+// (README.md has the whole table; session.cc is that table in code. NEW and
+// DETACHED are the store's: the first comes before there is a session, the
+// second is about who listens.)
 //
-// What waits is placed into the text one item at a time, each when the one
-// before is almost read, so memory stays bounded whatever waits. A turn starts
-// when all input before it is read. Every text position is told exactly once:
-// InputAccepted, TurnStarted or Output.
+// Every text position is told exactly once: InputAccepted, TurnStarted or
+// Output.
+//
+// The session decides what a message means; its parts know the rest: Composer
+// (what gets its place next, and turns), SessionText (the text and its cache),
+// Outbox (what is told), CheckAppend (what is refused).
 //
 // Everything is called on the engine thread, but Snapshot.
 #ifndef MILLRACE_SERVICES_SESSION_SESSION_H_
 #define MILLRACE_SERVICES_SESSION_SESSION_H_
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "cache/policies/registry.h"
-#include "cache/text_range.h"
 #include "services/engine/engine.h"
-#include "services/engine/sampling/recent_tokens.h"
-#include "services/engine/turn.h"
-#include "services/session/answer_memory.h"
-#include "services/session/cache_reporter.h"
-#include "services/session/chat_tail.h"
 #include "services/session/command.h"
+#include "services/session/composer.h"
 #include "services/session/event.h"
 #include "services/session/event_log.h"
 #include "services/session/input_credit.h"
-#include "services/session/waiting_items.h"
+#include "services/session/outbox.h"
+#include "services/session/session_text.h"
 
 namespace millrace::session {
 
@@ -96,27 +94,6 @@ class Session final : public engine::SequenceClient {
   Snapshot snapshot() const;
 
  private:
-  // A turn that has its place: it waits for its input to be read, or decodes.
-  struct ActiveTurn {
-    uint64_t number = 0;
-    TurnRequest request;
-    std::unique_ptr<engine::Turn> writer;  // once it has started
-    int64_t earliest_cut = 0;  // behind its prefix and what was placed in it
-    bool started = false;
-    absl::Time start_time, first_token, last_token;
-    uint64_t generated = 0;
-    bool decodes() const { return writer != nullptr; }
-  };
-  // An input that is placed and not yet read to its end.
-  struct ReadingInput {
-    uint64_t client_seq = 0;
-    cache::TextRange range;
-    absl::Time begun, last_progress;
-  };
-  struct Counts {
-    uint64_t input_tokens = 0, generated_tokens = 0, evicted_tokens = 0;
-  };
-
   // ---- Messages, one for each kind ----
   void On(uint64_t seq, PreparedInput& input);
   void On(uint64_t seq, StartTurn& start);
@@ -129,100 +106,21 @@ class Session final : public engine::SequenceClient {
   void On(uint64_t seq, Repeated&);
   void On(uint64_t seq, OutOfOrder& gap);
 
-  absl::Status CheckAppend(const PreparedInput& input) const;
-  absl::Status CheckRoom(int64_t tokens, int64_t waiting) const;
-  absl::Status CheckDraining() const;
   TurnRequest Request(uint64_t seq, StartTurn start) const;
-
-  // ---- What comes next ----
+  bool writing() const { return composer_.writing(); }
+  State state() const;
+  // After each message and each step: places what can be, pauses, ends.
   void Advance();
-  WaitingItems::Queue* NextQueue();
-  WaitingItems::Queue* NextInTurn();
-  WaitingItems::Queue* NextOutsideTurns();
-  void Place(WaitingItem item);
-  absl::Status CheckPlace(const PreparedInput& input) const;
-  void WriteInput(uint64_t seq, PreparedInput& input);
-  bool TurnCanStart() const;
-  void MakeTurn(TurnRequest request);
-  void StartTurnNow();
-  void UpdateWantedLogits();
-  void CloseIfOver();
-
-  // ---- A turn ----
-  void Decode(absl::Span<const float> logits);
-  void EmitText(std::string text);
-  void FinishTurn(engine::FinishReason reason,
-                  const absl::Status& error = absl::OkStatus(),
-                  std::optional<engine::StopMatch> match = std::nullopt);
-  void CutTo(uint64_t keep_until);
-  // Ends a turn that has no place yet.
-  void FinishWaiting(TurnRequest request, engine::FinishReason reason,
-                     const absl::Status& error = absl::OkStatus());
-  void DropWaiting(engine::FinishReason reason,
-                   const absl::Status& error = absl::OkStatus());
-  bool AtCapacity(int64_t more) const;
-
-  // ---- Reading ----
-  void FinishReading(int64_t computed);
-  void ReportProgress(ReadingInput& input, int64_t computed);
-  void Report(int64_t length);
-  void ReportAll(int64_t length);
-  void ReadSystemBlock();
-
-  // ---- Small things ----
-  void Emit(EventBody event);
-  void Reject(uint64_t seq, const absl::Status& error);
-  // Rejects an input that waits, or that came too late.
-  void RejectInput(uint64_t seq, const PreparedInput& input,
-                   const absl::Status& error);
-  // The text in pieces ends here; the rest of it will be rejected.
-  void BreakText(bool more_follows);
-  // The text in pieces ends here as if that had been its last piece.
-  void EndText();
-  void Answer(uint64_t seq, EventBody answer);
-  void AnswerOptions(uint64_t seq);
-  // As the input would be written after everything that waits.
-  int64_t TokensAhead(const PreparedInput& input) const;
-  // Tokens of the text that are read or written: what evictions follow from.
-  int64_t TextRead() const;
   void PauseWhileFull();
   void Publish();
-  bool writing() const { return turn_ || waiting_.turns() > 0; }
-  bool waits_for_client() const;
-  State state() const;
-  int64_t length() const { return sequence_->length(); }
-  const engine::ResponseOptions& response() const;
-  Usage UsageSince(const Counts& since) const;
-  Usage TakeTurnUsage();
 
   const Context context_;
   EffectiveOptions options_;
-  const cache::MadePolicy policy_;
-  const std::vector<int32_t> system_ids_;
-  const std::optional<int64_t> text_limit_;  // of a policy that never evicts
-
-  std::unique_ptr<engine::Sequence> sequence_;  // null: closed
-  engine::RecentTokens recent_;
-  CacheReporter reporter_;
-  ChatTail tail_;
-  AnswerMemory answers_;
-
-  WaitingItems waiting_;
-  std::deque<ReadingInput> reading_;
-  std::optional<ActiveTurn> turn_;
-  engine::Logits wanted_ = engine::Logits::kNone;
-  // A text comes in pieces: the last one that was taken is not its end; the
-  // last one that was placed is not.
-  bool more_follows_ = false;
-  bool text_open_ = false;
-  uint64_t last_piece_ = 0;     // client_seq of the last piece that was taken
-  bool text_rejected_ = false;  // the rest of the text will be
+  Outbox outbox_;
+  SessionText text_;  // open until the session is closed
+  Composer composer_;
   bool half_closed_ = false;
   bool draining_ = false;
-
-  uint64_t turns_ = 0;
-  Counts total_, at_last_turn_;
-  int64_t peak_resident_ = 0;
   absl::Time last_active_;
   std::optional<absl::Time> paused_since_;
   uint64_t times_paused_ = 0;

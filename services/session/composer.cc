@@ -1,0 +1,227 @@
+#include "services/session/composer.h"
+
+#include <utility>
+#include <vector>
+
+#include "services/session/chat_tail.h"
+#include "services/session/refusals.h"
+
+namespace millrace::session {
+
+using engine::FinishReason;
+
+// ---- What is asked for ----
+
+void Composer::AddInput(uint64_t seq, PreparedInput input,
+                        std::optional<TurnRequest> turn) {
+  const bool continues = input.continues;
+  more_follows_ = input.more_follows;
+  text_rejected_ = false;
+  const uint64_t before = std::exchange(last_piece_, seq);
+  WaitingItem item{
+      .client_seq = seq, .input = std::move(input), .turn = std::move(turn)};
+  if (continues) {
+    waiting_.PushPiece(std::move(item), before, text_open_);
+  } else {
+    waiting_.Push(std::move(item), writing());
+  }
+}
+
+void Composer::AddTurn(uint64_t seq, TurnRequest request) {
+  waiting_.Push({.client_seq = seq, .turn = std::move(request)},
+                /*writing=*/false);
+}
+
+void Composer::RejectInput(uint64_t seq, const PreparedInput& input,
+                           const absl::Status& error) {
+  context_.credit->Return(input.bytes);
+  context_.outbox->Reject(seq, error);
+  if (input.continues || input.more_follows) BreakText(input.more_follows);
+}
+
+void Composer::BreakText(bool more_follows) {
+  EndText();
+  text_rejected_ = more_follows;
+}
+
+void Composer::EndText() {
+  more_follows_ = false;
+  waiting_.EndText(last_piece_);
+  if (waiting_.continuation()->empty()) text_open_ = false;
+}
+
+bool Composer::Interrupt(std::optional<uint64_t> started_by,
+                         std::optional<uint64_t> keep_until) {
+  if (turn_ && (!started_by || turn_->started_by() == *started_by)) {
+    if (keep_until) turn_->CutTo(*keep_until);
+    FinishTurn({FinishReason::kInterrupted});
+    return true;
+  }
+  const std::optional<TurnRequest> waits = waiting_.TakeTurn(started_by);
+  if (waits) FinishWaiting(*waits, {FinishReason::kInterrupted});
+  return waits.has_value();
+}
+
+void Composer::DropWaiting(const TurnEnd& end) {
+  bool breaks = false;
+  for (const WaitingItem& item : waiting_.TakeAll()) {
+    if (item.input) {
+      context_.credit->Return(item.input->bytes);
+      breaks |= more_follows_ && item.client_seq == last_piece_;
+    }
+    if (item.turn) FinishWaiting(*item.turn, end);
+  }
+  if (breaks) BreakText(/*more_follows=*/true);
+}
+
+void Composer::Stop(const TurnEnd& end) {
+  if (turn_) FinishTurn(end);
+  DropWaiting(end);
+}
+
+void Composer::Reset() {
+  Stop({FinishReason::kInterrupted});
+  if (more_follows_) BreakText(/*more_follows=*/true);
+  text().Reset();
+}
+
+// ---- What comes of it ----
+
+void Composer::Advance() {
+  while (true) {
+    if (TurnCanStart()) {
+      std::optional<TurnEnd> end = turn_->Start(context_.now());
+      if (end) FinishTurn(*std::move(end));
+    } else if (WaitingItems::Queue* const queue = NextQueue()) {
+      Place(waiting_.Pop(queue));
+    } else {
+      break;
+    }
+  }
+  text().WantLogits(turn_ && turn_->decodes() && !text_open_);
+}
+
+void Composer::OnRows(int64_t computed, absl::Span<const float> logits,
+                      absl::Time now, int64_t interval_tokens) {
+  text().OnRows(computed, now);
+  const bool decodes = turn_ && turn_->decodes() && !logits.empty();
+  // Input that has its turn now goes before the next token.
+  if (decodes && NextQueue() == nullptr) {
+    std::optional<TurnEnd> end = turn_->Decode(logits, now);
+    if (end) return FinishTurn(*std::move(end));
+  }
+  text().Report(turn_ ? turn_->response().cache_update_interval_tokens
+                      : interval_tokens);
+}
+
+bool Composer::Over() const {
+  return !turn_ && waiting_.only_positioned() && text().pending_tokens() == 0;
+}
+
+void Composer::RejectRest() {
+  for (const WaitingItem& item : waiting_.TakeAll()) {
+    RejectInput(item.client_seq, *item.input,
+                PositionNotReached(text().length()));
+  }
+}
+
+bool Composer::TurnCanStart() const {
+  return turn_ && !turn_->started() && !text_open_ &&
+         text().pending_tokens() == 0;
+}
+
+// The queue whose first item has its turn now; null if all have to wait.
+WaitingItems::Queue* Composer::NextQueue() {
+  if (text().pending_tokens() >= context_.read_ahead_tokens) return nullptr;
+  return NextToPlace(text_end(), text().length(), &waiting_);
+}
+
+TextEnd Composer::text_end() const {
+  if (text_open_) return TextEnd::kInsideText;
+  if (!turn_) return TextEnd::kNoTurn;
+  if (!turn_->decodes()) return TextEnd::kTurnWaits;
+  return turn_->AtCharacterBoundary() ? TextEnd::kBetweenCharacters
+                                      : TextEnd::kWithinCharacter;
+}
+
+void Composer::Place(WaitingItem item) {
+  if (item.input) {
+    const absl::Status status = CheckPlace(*item.input, situation());
+    if (!status.ok()) {
+      RejectInput(item.client_seq, *item.input, status);
+      for (const WaitingItem& piece : waiting_.TakeContinuation()) {
+        RejectInput(piece.client_seq, *piece.input, PreviousRejected());
+      }
+      return;
+    }
+    if (turn_ && HasMessage(*item.input)) FinishTurn({FinishReason::kInput});
+    WriteInput(item.client_seq, *item.input);
+  }
+  if (item.turn) PlaceTurn(item.client_seq, *std::move(item.turn));
+}
+
+void Composer::PlaceTurn(uint64_t seq, TurnRequest request) {
+  if (turn_) {  // one at a time
+    waiting_.Push({.client_seq = seq, .turn = std::move(request)},
+                  /*writing=*/true);
+    return;
+  }
+  turn_.emplace(++turns_, std::move(request),
+                ActiveTurn::Surroundings{.tokenizer = context_.tokenizer,
+                                         .text = context_.text,
+                                         .outbox = context_.outbox});
+}
+
+void Composer::WriteInput(uint64_t seq, const PreparedInput& input) {
+  const bool in_turn = turn_ && turn_->decodes();
+  if (in_turn) turn_->BeforeInput();
+  const std::vector<int32_t> ids = Render(input, &text().tail());
+  context_.outbox->Emit(
+      InputAccepted{.client_seq = seq,
+                    .text_position = static_cast<uint64_t>(text().length()),
+                    .tokens = ids.size(),
+                    .turn = in_turn ? turn_->number() : 0});
+  text().AppendInput(seq, ids, context_.now());
+  context_.credit->Return(input.bytes);
+  text_open_ = input.more_follows;
+  if (in_turn) turn_->AfterInput();
+}
+
+void Composer::FinishTurn(TurnEnd end) {
+  turn_->Finish(std::move(end), context_.now());
+  turn_.reset();
+  waiting_.EndNextSteps();
+}
+
+void Composer::FinishWaiting(const TurnRequest& request, const TurnEnd& end) {
+  TurnFinished finished{.turn = ++turns_, .reason = end.reason};
+  finished.usage = text().EmptyTurnUsage();
+  finished.usage.queued = context_.now() - request.requested;
+  finished.kept_until = static_cast<uint64_t>(text().length());
+  finished.error = end.error;
+  context_.outbox->Emit(std::move(finished));
+}
+
+// ---- How it is ----
+
+bool Composer::reading() const {
+  return text().pending_tokens() > 0 || !waiting_.only_positioned();
+}
+
+bool Composer::waits_for_client() const {
+  return text().pending_tokens() == 0 && (!turn_ || text_open_);
+}
+
+bool Composer::NothingToGoOnFrom() const {
+  return text().length() == 0 && waiting_.empty() &&
+         text().tail().AssistantPrefix().empty();
+}
+
+InputSituation Composer::situation() const {
+  InputSituation situation{
+      .text = text(), .waiting = waiting_, .text_rejected = text_rejected_};
+  if (turn_) situation.turn_of = turn_->started_by();
+  return situation;
+}
+
+}  // namespace millrace::session
