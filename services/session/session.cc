@@ -11,7 +11,7 @@ using engine::FinishReason;
 
 namespace {
 
-int RecentTokens(const engine::GenerationOptions& options) {
+int TokensToRemember(const engine::GenerationOptions& options) {
   return std::max<int>(options.sampling.penalty_window_tokens,
                        options.stopping.repetition_guard);
 }
@@ -26,7 +26,7 @@ Session::Session(Context context, EffectiveOptions options,
       text_({.policy = std::move(policy),
              .chat_format = context_.chat_format,
              .system_ids = std::move(system_ids),
-             .recent_tokens = RecentTokens(options_.generation)},
+             .recent_tokens = TokensToRemember(options_.generation)},
             &outbox_),
       composer_({.tokenizer = context_.tokenizer,
                  .text = &text_,
