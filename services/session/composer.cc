@@ -15,11 +15,14 @@ using engine::FinishReason;
 void Composer::AddInput(uint64_t seq, PreparedInput input,
                         std::optional<TurnRequest> turn) {
   const bool continues = input.continues;
+  if (!continues) text_seq_ = seq;
   more_follows_ = input.more_follows;
   text_rejected_ = false;
   const uint64_t before = std::exchange(last_piece_, seq);
-  WaitingItem item{
-      .client_seq = seq, .input = std::move(input), .turn = std::move(turn)};
+  WaitingItem item{.client_seq = seq,
+                   .text_seq = text_seq_,
+                   .input = std::move(input),
+                   .turn = std::move(turn)};
   if (continues) {
     waiting_.PushPiece(std::move(item), before, text_open_);
   } else {
@@ -34,9 +37,14 @@ void Composer::AddTurn(uint64_t seq, TurnRequest request) {
 
 void Composer::RejectInput(uint64_t seq, const PreparedInput& input,
                            const absl::Status& error) {
+  GiveBack(seq, input, error);
+  if (input.continues || input.more_follows) BreakText(input.more_follows);
+}
+
+void Composer::GiveBack(uint64_t seq, const PreparedInput& input,
+                        const absl::Status& error) {
   context_.credit->Return(input.bytes);
   context_.outbox->Reject(seq, error);
-  if (input.continues || input.more_follows) BreakText(input.more_follows);
 }
 
 void Composer::BreakText(bool more_follows) {
@@ -72,6 +80,7 @@ void Composer::DropWaiting(const TurnEnd& end) {
     if (item.turn) FinishWaiting(*item.turn, end);
   }
   if (breaks) BreakText(/*more_follows=*/true);
+  if (!more_follows_) text_open_ = false;  // its last piece was dropped
 }
 
 void Composer::Stop(const TurnEnd& end) {
@@ -120,8 +129,7 @@ bool Composer::Over() const {
 
 void Composer::RejectRest() {
   for (const WaitingItem& item : waiting_.TakeAll()) {
-    RejectInput(item.client_seq, *item.input,
-                PositionNotReached(text().length()));
+    GiveBack(item.client_seq, *item.input, PositionNotReached(text().length()));
   }
 }
 
@@ -147,17 +155,23 @@ TextEnd Composer::text_end() const {
 void Composer::Place(WaitingItem item) {
   if (item.input) {
     const absl::Status status = CheckPlace(*item.input, situation());
-    if (!status.ok()) {
-      RejectInput(item.client_seq, *item.input, status);
-      for (const WaitingItem& piece : waiting_.TakeContinuation()) {
-        RejectInput(piece.client_seq, *piece.input, PreviousRejected());
-      }
-      return;
-    }
+    if (!status.ok()) return RejectPlace(item, status);
     if (turn_ && HasMessage(*item.input)) FinishTurn({FinishReason::kInput});
     WriteInput(item.client_seq, *item.input);
   }
   if (item.turn) PlaceTurn(item.client_seq, *std::move(item.turn));
+}
+
+// Another text may be coming in by now: it goes on.
+void Composer::RejectPlace(const WaitingItem& item, const absl::Status& error) {
+  GiveBack(item.client_seq, *item.input, error);
+  for (const WaitingItem& piece : waiting_.TakeContinuation()) {
+    GiveBack(piece.client_seq, *piece.input, PreviousRejected());
+  }
+  text_open_ = false;
+  if (more_follows_ && item.text_seq == text_seq_) {
+    BreakText(/*more_follows=*/true);
+  }
 }
 
 void Composer::PlaceTurn(uint64_t seq, TurnRequest request) {

@@ -61,7 +61,7 @@ class Composer {
                 std::optional<TurnRequest> turn);
   // REQUIRES: not writing.
   void AddTurn(uint64_t seq, TurnRequest request);
-  // Rejects an input that has come, or that waited.
+  // Rejects an input that has come, and what is to come of its text.
   void RejectInput(uint64_t seq, const PreparedInput& input,
                    const absl::Status& error);
   // The text in pieces ends here; the rest of it will be rejected.
@@ -114,6 +114,10 @@ class Composer {
   WaitingItems::Queue* NextQueue();
   TextEnd text_end() const;
   void Place(WaitingItem item);
+  // Rejects an input whose place has come, and what waits of its text.
+  void RejectPlace(const WaitingItem& item, const absl::Status& error);
+  void GiveBack(uint64_t seq, const PreparedInput& input,
+                const absl::Status& error);
   void PlaceTurn(uint64_t seq, TurnRequest request);
   void WriteInput(uint64_t seq, const PreparedInput& input);
   void FinishTurn(TurnEnd end);
@@ -131,6 +135,7 @@ class Composer {
   // last one that was placed is not.
   bool more_follows_ = false;
   bool text_open_ = false;
+  uint64_t text_seq_ = 0;       // client_seq of its first piece
   uint64_t last_piece_ = 0;     // client_seq of the last piece that was taken
   bool text_rejected_ = false;  // the rest of the text will be
 };

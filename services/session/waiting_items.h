@@ -29,6 +29,7 @@ struct TurnRequest {
 // An input, a turn, or an input and the turn that follows it.
 struct WaitingItem {
   uint64_t client_seq = 0;
+  uint64_t text_seq = 0;  // client_seq of the first piece of the input's text
   std::optional<PreparedInput> input = std::nullopt;
   std::optional<TurnRequest> turn = std::nullopt;
 };

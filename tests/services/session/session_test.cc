@@ -114,6 +114,45 @@ TEST(SessionTest, ARejectedPieceRejectsTheRestOfItsText) {
   EXPECT_EQ(chat.credit.pending(), 0);
 }
 
+TEST(SessionTest, ATextWhoseLastPieceIsDroppedEndsWithTheOneBefore) {
+  Conversation chat(Plain());
+  chat.Say(Piece(std::string(200, 'a')));
+  chat.Say(Text("b"));  // waits until most of the first is read
+  chat.Say(Generate(5));
+  Interrupt interrupt;
+  interrupt.drop_pending_input = true;
+  chat.Say(interrupt);
+  chat.Say(Text("c"));
+  chat.Run();
+  EXPECT_EQ(chat.state(), State::kIdle);
+  EXPECT_EQ(chat.length(), 201);
+  EXPECT_EQ(chat.sequence->ids().back(), 'c');
+}
+
+TEST(SessionTest, ATextWithoutAPlaceDoesNotBreakTheOneThatIsComingIn) {
+  ConversationOptions options = Plain();
+  options.policy = "full:max_tokens=40";
+  Conversation chat(options);
+  chat.Say(Text("abc"));
+  chat.Say(Generate(30));
+  AppendInput late = Piece(std::string(20, 'd'));
+  late.placement = AtTextPosition{30};
+  chat.Say(late);
+  chat.Say(Text("d"));
+  AppendInput after = Piece("x");
+  after.placement = AfterTurn{};
+  chat.Say(after);
+  chat.Run();
+  EXPECT_EQ(chat.Told<Rejected>().size(), 2u);  // at 30 there is no room
+  EXPECT_EQ(chat.length(), 34);
+  chat.Say(Generate(2));
+  chat.Run();
+  EXPECT_EQ(chat.Told<TurnStarted>().size(), 1u);
+  chat.Say(Text("y"));
+  chat.Run();
+  EXPECT_EQ(chat.Told<TurnStarted>().back().text_position, 35u);
+}
+
 TEST(SessionTest, InputBeyondTheCreditIsRejectedUntilLessWaits) {
   ConversationOptions options = Plain();
   options.max_pending_input_bytes = 300;
