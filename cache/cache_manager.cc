@@ -118,7 +118,7 @@ absl::StatusOr<SequenceId> CacheManager::Open(const SequenceOptions& options) {
 
 absl::StatusOr<KvView> CacheManager::Reserve(SequenceId id, int64_t num_new) {
   Sequence& sequence = Get(id);
-  assert(num_new >= 1 && num_new <= sequence.options.max_chunk_tokens);
+  assert(num_new >= 1 && num_new <= MaxChunk(id));
   const absl::Status evicted = Evict(sequence, num_new);
   if (!evicted.ok()) return evicted;
   const int64_t end = sequence.length + num_new;
@@ -128,6 +128,13 @@ absl::StatusOr<KvView> CacheManager::Reserve(SequenceId id, int64_t num_new) {
   sequence.peak_resident =
       std::max(sequence.peak_resident, sequence.ResidentTokens() + num_new);
   return sequence.ViewUpTo(end);
+}
+
+int64_t CacheManager::MaxChunk(SequenceId id) const {
+  const Sequence& sequence = Get(id);
+  return std::min(sequence.options.max_chunk_tokens,
+                  sequence.options.policy->NextCut(sequence.length) -
+                      sequence.length);
 }
 
 absl::Status CacheManager::Evict(Sequence& sequence, int64_t num_new) {

@@ -40,7 +40,7 @@ using SequenceId = int64_t;
 
 struct SequenceOptions {
   std::shared_ptr<const CachePolicy> policy;  // not null
-  // The most tokens that one Reserve asks for; at least 1.
+  // The most tokens that any Reserve asks for; at least 1.
   int64_t max_chunk_tokens = 64;
   // Tokens that can be cut off again after they have pushed others out; 0 or
   // more. Each costs the memory of a token.
@@ -74,8 +74,12 @@ class CacheManager {
   // as the policy says. FAILED_PRECONDITION from the policy changes nothing.
   // A second Reserve without Commit replaces the first. What is evicted stays
   // so without a Commit, which costs the cuts `num_new` tokens of their reach.
-  // REQUIRES: 1 <= num_new <= max_chunk_tokens of the sequence.
+  // REQUIRES: 1 <= num_new <= MaxChunk(id).
   absl::StatusOr<KvView> Reserve(SequenceId id, int64_t num_new);
+
+  // The most tokens that the next Reserve may ask for: max_chunk_tokens, or
+  // fewer where the policy's rules change.
+  int64_t MaxChunk(SequenceId id) const;
 
   // The tokens of the last Reserve are now part of the sequence.
   void Commit(SequenceId id);

@@ -66,12 +66,15 @@ class CachePolicy {
   // negative.
   virtual int64_t MaxDistance() const = 0;
 
-  // The rules by which rows at or after text position t see the cache, valid
-  // from t to the next cut (for chunk-invariant policies: for ever). Ascending,
-  // disjoint; together with `Plan` they are the policy. A rule lies within the
-  // protected prefix or beyond it. Monotone: a position that row t does not see
-  // is seen by no later row. Every row sees itself.
+  // The rules by which the rows from text position t to NextCut(t) - 1 see the
+  // cache. Ascending, disjoint; together with `Plan` they are the policy. A
+  // rule lies within the protected prefix or beyond it. Monotone: a position
+  // that row t does not see is seen by no later row. Every row sees itself.
   virtual std::vector<RunRule> Rules(int64_t t) const = 0;
+
+  // The first text position after t from which other rules hold. A chunk ends
+  // there. kUnlimited, the default: the same rules hold for ever.
+  virtual int64_t NextCut(int64_t t) const { return kUnlimited; }
 
   // The ranges to evict before `num_new` tokens are appended: everything
   // resident that no row at or after `view.first_row` sees. Idempotent and

@@ -1,5 +1,7 @@
 #include "cache/policies/policy_definition.h"
 
+#include <algorithm>
+
 #include "absl/strings/cord.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
@@ -40,6 +42,38 @@ absl::StatusOr<bool> PolicyOptionReader::Choice(
   if (*value == second) return true;
   return InvalidPolicy(name, absl::StrCat(name, "=", Excerpt(*value),
                                           ": must be ", first, " or ", second));
+}
+
+absl::StatusOr<Pins> ReadPins(const PolicyOptionReader& options,
+                              const PolicyContext& context) {
+  const auto pin = options.Bool("pin_system_prompt", true);
+  if (!pin.ok()) return pin.status();
+  const auto pin_tokens = options.Tokens("pin_tokens", 0);
+  if (!pin_tokens.ok()) return pin_tokens.status();
+  return Pins{
+      .pin_system_prompt = *pin,
+      .pin_tokens = *pin_tokens,
+      .pinned = std::max(*pin_tokens, *pin ? context.pinned_tokens : 0)};
+}
+
+std::string PinsText(const Pins& pins) {
+  return absl::StrCat(
+      ",pin_system_prompt=", pins.pin_system_prompt ? "true" : "false",
+      ",pin_tokens=", pins.pin_tokens);
+}
+
+std::vector<PolicyOptionInfo> WithPins(std::vector<PolicyOptionInfo> own) {
+  own.push_back({.name = "pin_system_prompt",
+                 .type = "bool",
+                 .default_value = "true",
+                 .range = "true, false",
+                 .summary = "whether the system prompt is kept"});
+  own.push_back({.name = "pin_tokens",
+                 .type = "uint",
+                 .default_value = "0",
+                 .range = "0 to trained context - 2",
+                 .summary = "more tokens to keep from the start"});
+  return own;
 }
 
 std::string Excerpt(absl::string_view text) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -36,6 +37,20 @@ class PolicyOptionReader {
 
   const PolicyConfig* const config_;
 };
+
+// What policies that keep a prefix have in common: how much of the text's start
+// somebody wants to keep for ever.
+struct Pins {
+  bool pin_system_prompt = true;
+  int64_t pin_tokens = 0;  // as asked for
+  int64_t pinned = 0;      // the system prompt's tokens if those are more
+};
+absl::StatusOr<Pins> ReadPins(const PolicyOptionReader& options,
+                              const PolicyContext& context);
+// ",pin_system_prompt=true,pin_tokens=0"
+std::string PinsText(const Pins& pins);
+// The options' descriptions, to be put behind a policy's own.
+std::vector<PolicyOptionInfo> WithPins(std::vector<PolicyOptionInfo> own);
 
 struct PolicyDefinition {
   PolicyInfo info;

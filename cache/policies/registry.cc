@@ -5,6 +5,7 @@
 #include "absl/strings/str_split.h"
 #include "cache/policies/full_policy.h"
 #include "cache/policies/policy_definition.h"
+#include "cache/policies/shift_policy.h"
 #include "cache/policies/sinks_policy.h"
 #include "cache/policies/window_policy.h"
 
@@ -17,6 +18,7 @@ const std::vector<PolicyDefinition>& Definitions() {
       FullPolicyDefinition(),
       WindowPolicyDefinition(),
       SinksPolicyDefinition(),
+      ShiftPolicyDefinition(),
   };
   return *definitions;
 }

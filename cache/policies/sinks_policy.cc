@@ -67,37 +67,27 @@ int64_t DefaultWindow(int64_t kept, const PolicyContext& context) {
 
 // The options, as asked for, with the defaults filled in.
 struct Asked {
-  int64_t sink_tokens = 0, window_tokens = 0, pin_tokens = 0;
-  bool pin_system_prompt = true;
-  int64_t pinned = 0;  // pin_tokens, or the system prompt if that is longer
+  int64_t sink_tokens = 0, window_tokens = 0;
+  Pins pins;
 };
 
 absl::StatusOr<Asked> Read(const PolicyOptionReader& options,
                            const PolicyContext& context) {
   const auto sinks = options.Tokens("sink_tokens", SinksOptions().sink_tokens);
   if (!sinks.ok()) return sinks.status();
-  const auto pin = options.Bool("pin_system_prompt", true);
-  if (!pin.ok()) return pin.status();
-  const auto pin_tokens = options.Tokens("pin_tokens", 0);
-  if (!pin_tokens.ok()) return pin_tokens.status();
-  Asked asked{.sink_tokens = *sinks,
-              .pin_tokens = *pin_tokens,
-              .pin_system_prompt = *pin};
-  asked.pinned = std::max(*pin_tokens, *pin ? context.pinned_tokens : 0);
-  const int64_t kept = std::max(*sinks, asked.pinned);
+  const auto pins = ReadPins(options, context);
+  if (!pins.ok()) return pins.status();
+  const int64_t kept = std::max(*sinks, pins->pinned);
   const auto window =
       options.Tokens("window_tokens", DefaultWindow(kept, context));
   if (!window.ok()) return window.status();
-  asked.window_tokens = *window;
-  return asked;
+  return Asked{.sink_tokens = *sinks, .window_tokens = *window, .pins = *pins};
 }
 
 std::string Text(const Asked& asked) {
-  return absl::StrCat(
-      "sinks:sink_tokens=", asked.sink_tokens,
-      ",window_tokens=", asked.window_tokens,
-      ",pin_system_prompt=", asked.pin_system_prompt ? "true" : "false",
-      ",pin_tokens=", asked.pin_tokens);
+  return absl::StrCat("sinks:sink_tokens=", asked.sink_tokens,
+                      ",window_tokens=", asked.window_tokens,
+                      PinsText(asked.pins));
 }
 
 absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
@@ -108,7 +98,7 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
     return InvalidPolicy(
         "window_tokens",
         absl::StrCat("the default cache leaves no window beside the ",
-                     std::max(asked->sink_tokens, asked->pinned),
+                     std::max(asked->sink_tokens, asked->pins.pinned),
                      " tokens kept from the start, in a trained context of ",
                      context.trained_context, " and a session of at most ",
                      context.max_resident_tokens,
@@ -116,7 +106,7 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
   }
   auto policy = NewSinksPolicy({.sink_tokens = asked->sink_tokens,
                                 .window_tokens = asked->window_tokens,
-                                .pinned_tokens = asked->pinned},
+                                .pinned_tokens = asked->pins.pinned},
                                context.trained_context);
   if (!policy.ok()) {
     return InvalidPolicy("window_tokens", policy.status().message());
@@ -133,29 +123,19 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
 
 PolicyDefinition SinksPolicyDefinition() {
   return {
-      .info =
-          {.name = "sinks",
-           .summary = "keeps the first tokens and a window of recent ones",
-           .options = {{.name = "sink_tokens",
-                        .type = "uint",
-                        .default_value = "4",
-                        .range = "0 to trained context - 2",
-                        .summary = "tokens kept from the start of the text"},
-                       {.name = "window_tokens",
-                        .type = "uint",
-                        .default_value = "a cache of 2048, or half the context",
-                        .range = "1 to trained context - 1 - what is kept",
-                        .summary = "tokens seen before the newest"},
-                       {.name = "pin_system_prompt",
-                        .type = "bool",
-                        .default_value = "true",
-                        .range = "true, false",
-                        .summary = "whether the system prompt is kept"},
-                       {.name = "pin_tokens",
-                        .type = "uint",
-                        .default_value = "0",
-                        .range = "0 to trained context - 2",
-                        .summary = "more tokens to keep from the start"}}},
+      .info = {.name = "sinks",
+               .summary = "keeps the first tokens and a window of recent ones",
+               .options = WithPins(
+                   {{.name = "sink_tokens",
+                     .type = "uint",
+                     .default_value = "4",
+                     .range = "0 to trained context - 2",
+                     .summary = "tokens kept from the start of the text"},
+                    {.name = "window_tokens",
+                     .type = "uint",
+                     .default_value = "a cache of 2048, or half the context",
+                     .range = "1 to trained context - 1 - what is kept",
+                     .summary = "tokens seen before the newest"}})},
       .make = Make};
 }
 

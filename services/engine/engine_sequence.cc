@@ -93,6 +93,7 @@ SequenceFacts EngineSequence::Facts() const {
   return {.id = id_,
           .pending_tokens = pending_.size(),
           .wants_logits = wanted_ == Logits::kLast,
+          .max_chunk = table_->cache.MaxChunk(id_),
           .paused = paused_,
           .waiting_since = std::max(pending_.waiting_since(), last_served_)};
 }

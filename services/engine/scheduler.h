@@ -11,6 +11,7 @@
 #define MILLRACE_SERVICES_ENGINE_SCHEDULER_H_
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -23,6 +24,8 @@ struct SequenceFacts {
   int64_t pending_tokens = 0;  // appended and not yet computed
   // Of the last pending token: with one pending token it decodes.
   bool wants_logits = false;
+  // Its next chunk may not be longer; at least 1.
+  int64_t max_chunk = std::numeric_limits<int64_t>::max();
   bool paused = false;  // its reader is slow: leave it out
   // Steps that had run when the first of the pending tokens was appended, or
   // when the last step of the sequence was over if that was later.

@@ -35,11 +35,12 @@ class ToldSequence {
 
   // Appends `tokens` in chunks; stops at the first that is refused.
   absl::Status Append(int64_t tokens, int64_t chunk = 64) {
-    chunk = std::min(chunk, options_.max_chunk_tokens);
-    for (; tokens > 0; tokens -= chunk) {
-      const auto view = manager_.Reserve(id_, std::min(tokens, chunk));
+    while (tokens > 0) {
+      const int64_t now = std::min({tokens, chunk, manager_.MaxChunk(id_)});
+      const auto view = manager_.Reserve(id_, now);
       if (!view.ok()) return view.status();
       manager_.Commit(id_);
+      tokens -= now;
     }
     return absl::OkStatus();
   }

@@ -19,7 +19,7 @@ class CutsTest : public ::testing::TestWithParam<BackendUnderTest> {};
 // Messages of 1, 3, C - 1, C and 3 C tokens, cut into chunks of other sizes.
 Rows ReadMessages(ModelRunner& runner, const StreamingPolicy& policy,
                   absl::Span<const int32_t> text, int chunk) {
-  const int64_t c = policy.cache();
+  const int64_t c = policy.cache;
   const int64_t sizes[] = {1, 3, c - 1, c, 3 * c};
   const SequenceId id = runner.Open(policy.policy());
   Rows rows;
@@ -38,9 +38,10 @@ TEST_P(CutsTest, MessagesAndChunksDoNotMatter) {
     for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16}) {
       const auto runner = NewRunner(GetParam(), RandomModel(type), dtype);
       for (const StreamingPolicy& policy :
-           {Sinks(4, 28), Sinks(0, 32), StreamingPolicies().back()}) {
+           {Sinks(4, 28), Sinks(0, 32), Shift(32, 4, 9),
+            StreamingPolicies().back()}) {
         const std::vector<int32_t> text =
-            RandomText(static_cast<int>(8 * policy.cache()));
+            RandomText(static_cast<int>(8 * policy.cache));
         const Rows one_by_one =
             runner->Read(runner->Open(policy.policy()), text, 1);
         for (const int chunk : {5, 16, 100}) {
@@ -58,8 +59,9 @@ TEST_P(CutsTest, MessagesAndChunksDoNotMatter) {
 class Crowd {
  public:
   explicit Crowd(ModelRunner* runner) : runner_(runner) {
-    const std::vector<StreamingPolicy> policies = {
-        Sinks(4, 28), Sinks(0, 20), Sinks(1, 63), StreamingPolicies().back()};
+    const std::vector<StreamingPolicy> policies = {Sinks(4, 28), Sinks(0, 20),
+                                                   Shift(32, 4, 9),
+                                                   StreamingPolicies().back()};
     for (int i = 0; i < 8; ++i) {
       members_.push_back(
           {policies[i % policies.size()], RandomText(150 + 20 * i, 100 + i)});
@@ -104,7 +106,10 @@ class Crowd {
       const int rest = static_cast<int>(member.text.size()) - done;
       if (member.left || rest == 0) continue;
       more = true;
-      const int take = std::min<int>(rest, random() % 2 ? 1 : random() % 30);
+      const int64_t most =
+          std::min<int64_t>(rest, runner_->manager().MaxChunk(member.id));
+      const int take = static_cast<int>(
+          std::min<int64_t>(most, random() % 2 ? 1 : random() % 30));
       if (take == 0) continue;
       const auto begin = member.text.begin() + done;
       parts.push_back({member.id, {begin, begin + take}});

@@ -40,6 +40,18 @@ TEST_P(IdentityTest, NoSinksAreAWindow) {
       10 * kGate);
 }
 
+TEST_P(IdentityTest, AShiftByOneIsSinksAndAWindow) {
+  const Rows sinks = Read("sinks:sink_tokens=4,window_tokens=35", 200);
+  EXPECT_LE(
+      MaxDifference(Read("shift:context_tokens=40,n_keep=4,n_discard=1", 200),
+                    sinks),
+      kGate);
+  EXPECT_GE(
+      MaxDifference(Read("shift:context_tokens=40,n_keep=4,n_discard=2", 200),
+                    sinks),
+      10 * kGate);
+}
+
 TEST_P(IdentityTest, APinnedPrefixIsSoManySinks) {
   EXPECT_LE(MaxDifference(
                 Read("sinks:sink_tokens=4,window_tokens=40,pin_tokens=17", 200),

@@ -29,7 +29,7 @@ class OracleTest : public ::testing::TestWithParam<
 
   // 8 C tokens, in chunks that are no multiple of anything.
   std::vector<int32_t> Text() {
-    return RandomText(static_cast<int>(8 * policy().cache()));
+    return RandomText(static_cast<int>(8 * policy().cache));
   }
   Rows Stream(WeightType type, KvDtype dtype) {
     const auto runner = NewRunner(backend(), RandomModel(type), dtype);
@@ -41,9 +41,8 @@ class OracleTest : public ::testing::TestWithParam<
                                     const std::string& definition,
                                     const Visibility& visibility) {
     static auto* known = new std::map<std::string, DenseOracle::Logits>;
-    const std::string key =
-        absl::StrCat(WeightTypeName(type), int8_activations, policy().sinks,
-                     "+", policy().window, definition);
+    const std::string key = absl::StrCat(WeightTypeName(type), int8_activations,
+                                         policy().name, definition);
     auto [entry, is_new] = known->try_emplace(key);
     if (is_new) {
       const DenseOracle oracle(RandomModel(type),
@@ -57,11 +56,11 @@ class OracleTest : public ::testing::TestWithParam<
     const bool int8 = backend().int8_activations && BlockElements(type) > 1;
     const Rows streamed = Stream(type, dtype);
     const double off =
-        MaxDifference(streamed, Oracle(type, int8, "", policy().visibility()));
+        MaxDifference(streamed, Oracle(type, int8, "", policy().visibility));
     EXPECT_LE(off, gate);
     RecordProperty(absl::StrCat(WeightTypeName(type), "_off"),
                    absl::StrCat(off));
-    for (const Control& control : Controls(policy())) {
+    for (const Control& control : policy().controls) {
       EXPECT_GE(MaxDifference(streamed, Oracle(type, int8, control.name,
                                                control.visibility)),
                 10 * gate)

@@ -218,12 +218,12 @@ TEST_P(RealModelTest, StreamingEqualsOneMaskedPass) {
   }
   const StreamingPolicy policy = FullTests() ? Sinks(4, 12) : Sinks(1, 3);
   std::vector<int32_t> ids = TestIds("reference/war_and_peace.4096.ids.u16le");
-  ids.resize(8 * policy.cache());
+  ids.resize(8 * policy.cache);
   const DenseOracle oracle(*TheModel());
   const cache::SequenceId id = runner_->Open(policy.policy());
   const Rows rows = runner_->Read(id, ids, 19);
   runner_->manager().Close(id);
-  const double off = MaxDifference(rows, oracle.Read(ids, policy.visibility()));
+  const double off = MaxDifference(rows, oracle.Read(ids, policy.visibility));
   EXPECT_LE(off, 1e-3);
   std::printf("largest difference of a logit: %.2g\n", off);
 }

@@ -113,6 +113,17 @@ Visibility SinksVisibility(int64_t sinks, int64_t window) {
   };
 }
 
+Visibility ShiftVisibility(const ShiftDefinition& shift) {
+  return [=](int64_t t, int64_t j) -> int64_t {
+    int64_t dropped = 0;
+    for (int64_t full = shift.context; full <= t; full += shift.discard) {
+      dropped += shift.discard;
+    }
+    if (j < shift.keep) return t - j - (shift.keep_distances ? 0 : dropped);
+    return j >= shift.keep + dropped ? t - j : -1;
+  };
+}
+
 Visibility SinksAtTextDistances(int64_t sinks, int64_t window) {
   return [=](int64_t t, int64_t j) {
     return j < sinks || j >= t - window ? t - j : -1;

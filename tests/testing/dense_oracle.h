@@ -27,6 +27,16 @@ using Visibility = std::function<int64_t(int64_t t, int64_t j)>;
 Visibility FullVisibility();
 Visibility WindowVisibility(int64_t window);
 Visibility SinksVisibility(int64_t sinks, int64_t window);
+// The context shift of llama.cpp:
+//
+//   k(t)            0 if t < C, else 1 + floor((t - C) / D)
+//   visible(t, j)   j <= t and (j < F or j >= F + k(t) D)
+//   distance(t, j)  t - j, less k(t) D for j < F
+struct ShiftDefinition {
+  int64_t context = 0, keep = 0, discard = 0;  // C, F, D
+  bool keep_distances = false;                 // a control: none is less
+};
+Visibility ShiftVisibility(const ShiftDefinition& shift);
 // A control: sinks at their distance in the text.
 Visibility SinksAtTextDistances(int64_t sinks, int64_t window);
 

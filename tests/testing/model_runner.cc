@@ -69,7 +69,8 @@ Rows ModelRunner::Read(cache::SequenceId id, absl::Span<const int32_t> ids,
 void ModelRunner::Read(cache::SequenceId id, absl::Span<const int32_t> ids,
                        int chunk, OnRow on_row) {
   while (!ids.empty()) {
-    const auto now = ids.subspan(0, chunk);
+    const auto now =
+        ids.subspan(0, std::min<int64_t>(chunk, manager_.MaxChunk(id)));
     const int64_t position = manager_.Length(id);
     const Rows rows = Step({{id, {now.begin(), now.end()}}})[0];
     for (size_t i = 0; i < rows.size(); ++i) on_row(position + i, rows[i]);

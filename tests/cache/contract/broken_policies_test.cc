@@ -172,6 +172,10 @@ struct SeesByTheChunk : SoundPolicy {
   }
 };
 
+struct StandsStillAtACut : SoundPolicy {
+  int64_t NextCut(int64_t t) const override { return t; }
+};
+
 struct LosesAnOptionInItsText : SoundPolicy {
   std::string ToString() const override {
     return absl::StrReplaceAll(SoundPolicy::ToString(),
@@ -209,6 +213,9 @@ std::vector<Control> Controls() {
   return {
       Broken<OverlapsItsRules>("RulesAreInOrder", "overlap"),
       Broken<LosesSightOfASink>("RulesAreInOrder", "protected token 0"),
+      Broken<StandsStillAtACut>("RulesHoldUntilTheNextCut", "the next cut is"),
+      Broken<SeesFurtherFromEveryTenthRow>("RulesHoldUntilTheNextCut",
+                                           "other rules than row"),
       Broken<SeesFurtherFromEveryTenthRow>("VisibilityIsMonotone",
                                            "did not see any more"),
       Broken<LeavesSinksAtTextDistances>("DistancesAreBounded", "not 0 to 24"),

@@ -15,6 +15,13 @@ const std::vector<PolicyUnderTest>& PoliciesUnderTest() {
         "sinks:sink_tokens=4,window_tokens=60",
         "sinks:sink_tokens=16,window_tokens=32",
         "sinks:sink_tokens=4,window_tokens=30,pin_tokens=37"}},
+      {"shift",
+       {"shift:context_tokens=2,n_keep=0,n_discard=1,pin_system_prompt=false",
+        "shift:context_tokens=64,n_keep=4,n_discard=1,pin_system_prompt=false",
+        "shift:context_tokens=40,n_keep=0,pin_system_prompt=false",
+        "shift:context_tokens=50,n_keep=4,n_discard=12,"
+        "pin_system_prompt=false,pin_tokens=37",
+        "shift:context_tokens=120,n_keep=4"}},
   };
   return *policies;
 }

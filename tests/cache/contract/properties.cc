@@ -5,6 +5,7 @@ namespace millrace::cache {
 const std::vector<Property>& PolicyContract() {
   static const auto* contract = new std::vector<Property>{
       {"RulesAreInOrder", RulesAreInOrder},
+      {"RulesHoldUntilTheNextCut", RulesHoldUntilTheNextCut},
       {"VisibilityIsMonotone", VisibilityIsMonotone},
       {"DistancesAreBounded", DistancesAreBounded},
       {"TheLedgerIsComplete", TheLedgerIsComplete},

@@ -35,6 +35,7 @@ const std::vector<Property>& PolicyContract();
 
 // Of the rules (visibility_properties.cc).
 std::string RulesAreInOrder(const PolicyPtr& policy, uint32_t seed);
+std::string RulesHoldUntilTheNextCut(const PolicyPtr& policy, uint32_t seed);
 std::string VisibilityIsMonotone(const PolicyPtr& policy, uint32_t seed);
 std::string DistancesAreBounded(const PolicyPtr& policy, uint32_t seed);
 std::string TheLedgerIsComplete(const PolicyPtr& policy, uint32_t seed);

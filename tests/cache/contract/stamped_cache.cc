@@ -13,10 +13,19 @@ StampedCache::StampedCache(const SequenceOptions& options)
       stamps_(MaxBlocks(options) * kBlockTokens, -1) {}
 
 bool StampedCache::Append(int64_t tokens) {
+  rows_.clear();
+  while (tokens > 0) {
+    const int64_t chunk = std::min(tokens, manager_.MaxChunk(id_));
+    if (!AppendChunk(chunk)) return false;
+    tokens -= chunk;
+  }
+  return true;
+}
+
+bool StampedCache::AppendChunk(int64_t tokens) {
   const int64_t begin = length();
   const absl::StatusOr<KvView> view = manager_.Reserve(id_, tokens);
   if (!view.ok()) return false;
-  rows_.clear();
   for (int64_t t = begin; t < begin + tokens; ++t) {
     Stamp(*view, t) = t;
     rows_.push_back(Read(*view, t));

@@ -18,7 +18,8 @@ class StampedCache {
 
   // Appends as a backend would: reserves, writes, and reads what each row
   // sees. What a row sees and has not been written, or has been overwritten,
-  // goes to `violation`. False, and no change, if the policy refuses.
+  // goes to `violation`. Ends chunks where the policy's rules change. False if
+  // the policy refuses.
   bool Append(int64_t tokens);
 
   // What a row of the last Append saw, ascending.
@@ -36,6 +37,7 @@ class StampedCache {
   int64_t length() const { return manager_.Length(id_); }
 
  private:
+  bool AppendChunk(int64_t tokens);
   int64_t& Stamp(const KvView& view, int64_t position);
   Row Read(const KvView& view, int64_t t);
 

@@ -61,6 +61,24 @@ std::string RulesAreInOrder(const PolicyPtr& policy, uint32_t seed) {
   return "";
 }
 
+std::string RulesHoldUntilTheNextCut(const PolicyPtr& policy, uint32_t seed) {
+  RandomCase random(seed);
+  const int64_t t = random.Position(*policy);
+  const int64_t cut = policy->NextCut(t);
+  if (cut <= t) return AtRow(t, absl::StrCat("the next cut is ", cut));
+  const int64_t last = std::min(cut - 1, t + 100);
+  for (const int64_t later : {last, t + random.Below(last - t + 1)}) {
+    if (policy->Rules(later) != policy->Rules(t)) {
+      return AtRow(later, absl::StrCat("other rules than row ", t,
+                                       ", before the cut at ", cut));
+    }
+    if (policy->NextCut(later) != cut) {
+      return AtRow(later, absl::StrCat("the next cut is not ", cut));
+    }
+  }
+  return "";
+}
+
 std::string VisibilityIsMonotone(const PolicyPtr& policy, uint32_t seed) {
   RandomCase random(seed);
   const int64_t t = random.Position(*policy);

@@ -72,6 +72,12 @@ TEST(SchedulerTest, ReadsAPromptThatEndsInLogitsAsAChunk) {
   EXPECT_EQ(Plan({prompt}, 1, 1), "1");
 }
 
+TEST(SchedulerTest, EndsAChunkWhereTheSequenceSays) {
+  SequenceFacts prompt = Reading(1, 50, 3);
+  prompt.max_chunk = 10;
+  EXPECT_EQ(Plan({prompt, Reading(2, 90, 7)}, 4, 64), "1:10 2:54");
+}
+
 TEST(SchedulerTest, LeavesPausedSequencesOut) {
   EXPECT_EQ(Plan({Paused(Decoding(1)), Decoding(2)}, 4, 64), "2");
   EXPECT_EQ(Plan({Paused(Reading(1, 9)), Reading(2, 70)}, 4, 64), "2:64");
