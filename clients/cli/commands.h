@@ -21,6 +21,7 @@ struct Command {
 Command AddChat(CLI::App& app);
 Command AddGenerate(CLI::App& app);
 Command AddScore(CLI::App& app);
+Command AddCompare(CLI::App& app);
 Command AddTokenize(CLI::App& app);
 Command AddBench(CLI::App& app);
 Command AddInfo(CLI::App& app);

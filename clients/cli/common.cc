@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "clients/cli/pieces.h"
 #include "clients/cpp/status.h"
 
 namespace millrace::cli {
@@ -80,6 +81,14 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
         absl::StrCat("cannot read the file '", path, "'"));
   }
   return std::move(content).str();
+}
+
+absl::StatusOr<std::string> ReadText(const std::string& path) {
+  auto text = ReadFile(path);
+  if (!text.ok()) return text;
+  const absl::Status valid = CheckUtf8(*text);
+  if (!valid.ok()) return valid;
+  return text;
 }
 
 bool ColourWanted() {

@@ -37,6 +37,8 @@ int UsageError(absl::string_view message);
 
 // The whole of a file, or of standard input for "-".
 absl::StatusOr<std::string> ReadFile(const std::string& path);
+// The same; INVALID_ARGUMENT if it is not valid UTF-8.
+absl::StatusOr<std::string> ReadText(const std::string& path);
 
 // Whether colours and progress are wanted on standard output / error.
 bool ColourWanted();

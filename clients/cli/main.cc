@@ -42,8 +42,9 @@ int Run(int argc, char** argv) {
   Globals globals;
   AddGlobals(app, globals);
   const Command commands[] = {
-      AddChat(app),  AddGenerate(app), AddScore(app),    AddTokenize(app),
-      AddBench(app), AddInfo(app),     AddSessions(app), AddDemo(app),
+      AddChat(app),    AddGenerate(app), AddScore(app),
+      AddCompare(app), AddTokenize(app), AddBench(app),
+      AddInfo(app),    AddSessions(app), AddDemo(app),
   };
   try {
     app.parse(argc, argv);

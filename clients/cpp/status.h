@@ -19,6 +19,9 @@ namespace millrace::client {
 // The reason's name; empty if the status has none.
 std::string ReasonOf(const absl::Status& status);
 
+// A figure that it carries, such as "limit"; empty if it has none of the name.
+std::string FigureOf(const absl::Status& status, const std::string& name);
+
 // An error that came in a message of a stream.
 absl::Status ToStatus(const v1::Error& error);
 

@@ -12,8 +12,10 @@ build_packages=(
 build_packages_mb=1300
 
 # What the tests need on top of that.
-test_packages=(git libbenchmark-dev libgmock-dev libgtest-dev liblzma-dev)
-test_packages_mb=100
+test_packages=(
+  git gnuplot-nox libbenchmark-dev libgmock-dev libgtest-dev liblzma-dev
+)
+test_packages_mb=140
 
 # What runs the pod test; tests/deploy skips it where these do not install.
 container_packages=(buildah catatonit fuse-overlayfs podman runc)
