@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 
@@ -38,6 +39,24 @@ uint64_t VisibleTrace::At(uint64_t position) const {
   const double visible = static_cast<double>(before.visible);
   return static_cast<uint64_t>(std::llround(
       visible + share * (static_cast<double>(after->visible) - visible)));
+}
+
+uint64_t CommonTokens(const Comparison& comparison) {
+  uint64_t common = comparison.tokens;
+  for (const Contender& c : comparison.contenders) {
+    common = std::min(common, c.scored.tokens);
+  }
+  return common;
+}
+
+double PerplexityOfFirst(const Contender& contender, uint64_t tokens) {
+  // Token 0 has no value.
+  const size_t values =
+      std::min<size_t>(contender.nll.size(), tokens > 0 ? tokens - 1 : 0);
+  if (values == 0) return 1;
+  const double sum = std::accumulate(contender.nll.begin(),
+                                     contender.nll.begin() + values, 0.0);
+  return std::exp(sum / static_cast<double>(values));
 }
 
 double Bucket::perplexity() const { return std::exp(mean_nll); }

@@ -70,6 +70,12 @@ struct Comparison {
   std::vector<Contender> contenders;
 };
 
+// The tokens that every policy has read.
+uint64_t CommonTokens(const Comparison& comparison);
+
+// Over the first `tokens` tokens; 1 if none of them has a value.
+double PerplexityOfFirst(const Contender& contender, uint64_t tokens);
+
 // Tokens first .. end - 1 of a text.
 struct Bucket {
   uint64_t first = 0, end = 0;

@@ -12,21 +12,33 @@ namespace {
 
 std::string PolicyTable(const Comparison& comparison) {
   size_t width = 0;
-  for (const auto& c : comparison.contenders) {
+  for (const Contender& c : comparison.contenders) {
     width = std::max(width, c.policy.size());
   }
   std::string text = absl::StrFormat(
-      "%-*s %10s %9s %9s %9s %10s %11s\n", width, "policy", "perplexity",
-      "tokens", "tokens/s", "visible", "resident", "K/V memory");
+      "%-*s %7s %10s %9s %8s %9s %11s\n", width, "policy", "tokens",
+      "perplexity", "tokens/s", "visible", "resident", "K/V memory");
   for (const Contender& c : comparison.contenders) {
-    absl::StrAppendFormat(
-        &text, "%-*s %10.2f %9s %9.0f %9s %10s %11s\n", width, c.policy,
-        c.scored.perplexity(), WithCommas(c.scored.tokens),
-        c.scored.tokens_per_second, WithCommas(c.scored.visible_tokens),
-        WithCommas(c.scored.peak_resident_tokens),
-        Bytes(KvBytes(comparison, c)));
+    absl::StrAppendFormat(&text, "%-*s %7s %10.2f %9.0f %8s %9s %11s\n", width,
+                          c.policy, WithCommas(c.scored.tokens),
+                          c.scored.perplexity(), c.scored.tokens_per_second,
+                          WithCommas(c.scored.visible_tokens),
+                          WithCommas(c.scored.peak_resident_tokens),
+                          Bytes(KvBytes(comparison, c)));
   }
   return text;
+}
+
+// Where one ended early, perplexities of whole texts do not compare.
+std::string CommonRow(const Comparison& comparison, int column) {
+  const uint64_t common = CommonTokens(comparison);
+  if (common == comparison.tokens) return "";
+  std::string text =
+      absl::StrFormat("%-20s", absl::StrCat("first ", WithCommas(common)));
+  for (const Contender& c : comparison.contenders) {
+    absl::StrAppendFormat(&text, "%*.2f", column, PerplexityOfFirst(c, common));
+  }
+  return text + '\n';
 }
 
 std::string PositionTable(const Comparison& comparison) {
@@ -56,7 +68,7 @@ std::string PositionTable(const Comparison& comparison) {
     }
     text += '\n';
   }
-  return text;
+  return text + CommonRow(comparison, kColumn);
 }
 
 std::string Remarks(const Comparison& comparison) {
@@ -67,9 +79,7 @@ std::string Remarks(const Comparison& comparison) {
     if (!c.ended) continue;
     absl::StrAppend(&text, "\n", c.policy, " ended at ",
                     WithCommas(c.scored.tokens), " tokens, ", c.ended->reason,
-                    ": ", c.ended->message,
-                    "\nIts perplexity is that of what it read: compare it with "
-                    "the others by position.\n");
+                    ":\n", c.ended->message, "\n");
   }
   if (!forgot) {
     absl::StrAppend(&text,
@@ -103,6 +113,8 @@ nlohmann::json ComparisonJson(const Comparison& comparison) {
   for (const Contender& c : comparison.contenders) {
     nlohmann::json policy = ScoredJson(c.scored);
     policy["policy"] = c.policy;
+    policy["common_perplexity"] =
+        PerplexityOfFirst(c, CommonTokens(comparison));
     policy["kv_memory_bytes"] = KvBytes(comparison, c);
     policy["ended"] = nullptr;
     if (c.ended) {
@@ -122,6 +134,7 @@ nlohmann::json ComparisonJson(const Comparison& comparison) {
   return {{"text", comparison.text_name},
           {"model", comparison.model},
           {"tokens", comparison.tokens},
+          {"common_tokens", CommonTokens(comparison)},
           {"bucket_tokens", comparison.bucket_tokens},
           {"kv_bytes_per_token", comparison.kv_bytes_per_token},
           {"policies", std::move(policies)}};

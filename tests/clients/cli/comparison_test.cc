@@ -166,6 +166,26 @@ TEST(ShortNames, AreNumberedWhereAPolicyIsThereTwice) {
   EXPECT_THAT(ShortNames(comparison), ElementsAre("window", "window 2"));
 }
 
+TEST(PerplexityOfFirst, IsThatOfTheTokensBeforeIt) {
+  const Comparison comparison = FiveTokens();
+  const Contender& contender = comparison.contenders[0];
+  EXPECT_DOUBLE_EQ(PerplexityOfFirst(contender, 4), std::exp(2));
+  EXPECT_DOUBLE_EQ(PerplexityOfFirst(contender, 9), std::exp(2.5));
+  EXPECT_DOUBLE_EQ(PerplexityOfFirst(contender, 1), 1);
+}
+
+TEST(ComparisonTable, ComparesWhatAllHaveReadWhereOneEndedEarly) {
+  Comparison comparison = FiveTokens();
+  EXPECT_THAT(ComparisonTable(comparison), Not(HasSubstr("first")));
+  Contender shorter = comparison.contenders[0];
+  shorter.scored.tokens = 3;
+  shorter.nll = {1, 1};
+  comparison.contenders.push_back(shorter);
+  EXPECT_EQ(CommonTokens(comparison), 3u);
+  EXPECT_THAT(ComparisonTable(comparison),
+              HasSubstr("first 3                     4.48        2.72\n"));
+}
+
 TEST(ComparisonTable, TellsWhyAPolicyEnded) {
   Comparison comparison = FiveTokens();
   EXPECT_THAT(ComparisonTable(comparison), Not(HasSubstr("ended")));
@@ -173,7 +193,7 @@ TEST(ComparisonTable, TellsWhyAPolicyEnded) {
   comparison.contenders[0].ended = Ending{"CACHE_FULL", "no room"};
   EXPECT_THAT(ComparisonTable(comparison),
               HasSubstr("window:window_tokens=2 ended at 5 tokens, "
-                        "CACHE_FULL: no room"));
+                        "CACHE_FULL:\nno room"));
 }
 
 TEST(ComparisonTable, SaysWhenNothingWasForgotten) {

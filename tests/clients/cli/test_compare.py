@@ -128,6 +128,15 @@ def test_full_ends_at_its_limit_and_the_others_go_on(server, prose, compared):
     assert full["mean_nll"] == pytest.approx(score["mean_nll"])
 
 
+def test_what_all_have_read_is_compared_too(compared):
+    figures, _ = compared
+    assert figures["common_tokens"] == 400
+    full, window, sinks = figures["policies"]
+    assert full["common_perplexity"] == pytest.approx(full["perplexity"])
+    assert full["common_perplexity"] < window["common_perplexity"]
+    assert sinks["common_perplexity"] != pytest.approx(sinks["perplexity"])
+
+
 def test_sinks_are_better_than_a_window_of_the_same_size(compared):
     full, window, sinks = compared[0]["policies"]
     assert sinks["perplexity"] < window["perplexity"]
