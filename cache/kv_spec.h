@@ -2,18 +2,60 @@
 #ifndef MILLRACE_CACHE_KV_SPEC_H_
 #define MILLRACE_CACHE_KV_SPEC_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
+
+#include "absl/strings/string_view.h"
 
 namespace millrace::cache {
 
 // The tokens of one block, in every layout and on every backend.
 inline constexpr int kBlockTokens = 16;
 
-enum class KvDtype { kF32, kF16 };
+// How a number of a key or a value is stored: as a float, in half precision,
+// or as a bfloat16, which has the range of a float and 8 significant bits.
+enum class KvDtype { kF32, kF16, kBF16 };
+
+struct KvDtypeInfo {
+  KvDtype dtype;
+  absl::string_view name;  // in flags and in answers to clients
+  int64_t bytes;           // of one stored number
+};
+
+// Every dtype, in the order of its enumerator.
+inline constexpr KvDtypeInfo kKvDtypes[] = {
+    {KvDtype::kF32, "f32", 4},
+    {KvDtype::kF16, "f16", 2},
+    {KvDtype::kBF16, "bf16", 2},
+};
+
+static_assert([] {
+  int i = 0;
+  for (const KvDtypeInfo& info : kKvDtypes) {
+    if (info.dtype != static_cast<KvDtype>(i++)) return false;
+  }
+  return true;
+}());
+
+constexpr const KvDtypeInfo& InfoOf(KvDtype dtype) {
+  return kKvDtypes[static_cast<size_t>(dtype)];
+}
+
+// "bf16"
+constexpr absl::string_view KvDtypeName(KvDtype dtype) {
+  return InfoOf(dtype).name;
+}
 
 // Bytes of one stored number: 4 or 2.
-constexpr int64_t BytesPerValue(KvDtype dtype) {
-  return dtype == KvDtype::kF32 ? 4 : 2;
+constexpr int64_t BytesPerValue(KvDtype dtype) { return InfoOf(dtype).bytes; }
+
+// The dtype of that name; none: there is no such dtype.
+constexpr std::optional<KvDtype> FindKvDtype(absl::string_view name) {
+  for (const KvDtypeInfo& info : kKvDtypes) {
+    if (info.name == name) return info.dtype;
+  }
+  return std::nullopt;
 }
 
 // The shape of a model's keys and values.

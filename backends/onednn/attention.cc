@@ -239,10 +239,8 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
     Tiles(layer, group, kv_head, *next, next_keys, next_values);
   }
   const int n = queries(group);
-  const bool half = layer.kv.half();
-  (half ? kernels_.scores_f16 : kernels_.scores_f32)(scratch.rotated.data(), n,
-                                                     padded_dim_, keys, values,
-                                                     scratch.scores.data());
+  layer.kv.kernels().scores(scratch.rotated.data(), n, padded_dim_, keys,
+                            values, scratch.scores.data());
   const cache::KvRun& run =
       step_.batch().chunks[group.chunk].view->runs[segment.run];
   int first = kSegmentTokens, last = 0;  // seen by any query
@@ -264,9 +262,9 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
     first = std::min(first, from);
     last = std::max(last, to);
   }
-  (half ? kernels_.values_f16 : kernels_.values_f32)(
-      scratch.scores.data(), n, padded_dim_, values, first, last,
-      next == nullptr ? nullptr : next_keys, scratch.part.data());
+  layer.kv.kernels().values(scratch.scores.data(), n, padded_dim_, values,
+                            first, last, next == nullptr ? nullptr : next_keys,
+                            scratch.part.data());
 }
 
 void Attention::RunWhole(const Layer& layer, const Group& group, int kv_head,

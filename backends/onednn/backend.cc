@@ -27,7 +27,8 @@ class OnednnBackend final : public Backend {
   }
 
   Capabilities capabilities() const override {
-    return {.kv_dtypes = {cache::KvDtype::kF16, cache::KvDtype::kF32}};
+    return {.kv_dtypes = {cache::KvDtype::kF16, cache::KvDtype::kBF16,
+                          cache::KvDtype::kF32}};
   }
 
   int64_t EstimateMemory(const ModelFile& file,

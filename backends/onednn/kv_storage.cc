@@ -20,6 +20,20 @@ int64_t TileBytes(const cache::KvSpec& spec) {
 
 }  // namespace
 
+KvKernels KvKernelsFor(const Kernels& kernels, cache::KvDtype dtype) {
+  switch (dtype) {
+    case cache::KvDtype::kF32:
+      break;
+    case cache::KvDtype::kF16:
+      return {kernels.scores_f16, kernels.values_f16, kernels.to_f16,
+              HalfToFloat};
+    case cache::KvDtype::kBF16:
+      return {kernels.scores_bf16, kernels.values_bf16, kernels.to_bf16,
+              Bfloat16ToFloat};
+  }
+  return {kernels.scores_f32, kernels.values_f32, nullptr, nullptr};
+}
+
 absl::StatusOr<std::unique_ptr<TiledKvStorage>> TiledKvStorage::Create(
     const cache::KvSpec& spec, int32_t num_blocks, const Kernels* kernels) {
   size_t bytes = 2 * TileBytes(spec);
@@ -40,7 +54,7 @@ TiledKvStorage::TiledKvStorage(const cache::KvSpec& spec, int32_t num_blocks,
                                const Kernels* kernels, MemoryRegion memory)
     : spec_(spec),
       num_blocks_(num_blocks),
-      kernels_(kernels),
+      kernels_(KvKernelsFor(*kernels, spec.dtype)),
       padded_dim_(RoundUp16(spec.head_dim)),
       tile_bytes_(TileBytes(spec)),
       memory_(std::move(memory)) {}
@@ -49,7 +63,7 @@ void TiledKvStorage::StoreKey(int layer, int kv_head, int32_t block, int slot,
                               int d, absl::Span<const float> numbers) {
   uint8_t* const tile = Tile(layer, kv_head, block);
   const int n = static_cast<int>(numbers.size());
-  if (!half()) {
+  if (kernels_.narrow == nullptr) {
     float* const to = reinterpret_cast<float*>(tile) + d * kBlockTokens + slot;
     for (int i = 0; i < n; ++i) to[i * kBlockTokens] = numbers[i];
     return;
@@ -57,7 +71,7 @@ void TiledKvStorage::StoreKey(int layer, int kv_head, int32_t block, int slot,
   float padded[16] = {};
   uint16_t halves[16];
   std::copy(numbers.begin(), numbers.end(), padded);
-  kernels_->to_half(padded, 16, halves);
+  kernels_.narrow(padded, 16, halves);
   uint16_t* const to =
       reinterpret_cast<uint16_t*>(tile) + d * kBlockTokens + slot;
   for (int i = 0; i < n; ++i) to[i * kBlockTokens] = halves[i];
@@ -67,7 +81,7 @@ void TiledKvStorage::StoreValue(int layer, int kv_head, int32_t block, int slot,
                                 int d, absl::Span<const float> numbers) {
   uint8_t* const tile = Tile(layer, kv_head, block) + tile_bytes_;
   const int at = slot * padded_dim_ + d;
-  if (!half()) {
+  if (kernels_.narrow == nullptr) {
     std::copy(numbers.begin(), numbers.end(),
               reinterpret_cast<float*>(tile) + at);
     return;
@@ -75,15 +89,15 @@ void TiledKvStorage::StoreValue(int layer, int kv_head, int32_t block, int slot,
   float padded[16] = {};
   uint16_t halves[16];
   std::copy(numbers.begin(), numbers.end(), padded);
-  kernels_->to_half(padded, 16, halves);
+  kernels_.narrow(padded, 16, halves);
   std::copy_n(halves, numbers.size(), reinterpret_cast<uint16_t*>(tile) + at);
 }
 
 float TiledKvStorage::Load(const uint8_t* tile, int index) const {
-  if (half()) {
-    return HalfToFloat(reinterpret_cast<const uint16_t*>(tile)[index]);
+  if (kernels_.widen == nullptr) {
+    return reinterpret_cast<const float*>(tile)[index];
   }
-  return reinterpret_cast<const float*>(tile)[index];
+  return kernels_.widen(reinterpret_cast<const uint16_t*>(tile)[index]);
 }
 
 absl::Status TiledKvStorage::ReadBlocks(absl::Span<const int32_t> blocks,

@@ -6,7 +6,7 @@
 //   value   [16 tokens][head_dim]   lane = d
 //
 // head_dim is padded with zeros to a multiple of 16. A tile of fp16 at head_dim
-// 64 is 2 KiB.
+// 64 is 2 KiB, and so is one of bfloat16.
 #ifndef MILLRACE_BACKENDS_ONEDNN_KV_STORAGE_H_
 #define MILLRACE_BACKENDS_ONEDNN_KV_STORAGE_H_
 
@@ -24,6 +24,18 @@
 
 namespace millrace::backends::onednn {
 
+// What a table of kernels has for one dtype: the only place that a new one
+// needs besides the kernels themselves.
+struct KvKernels {
+  AttentionScores scores;
+  AttentionValues values;
+  // Null for floats, which are copied.
+  void (*narrow)(const float* in, int n, uint16_t* out);
+  float (*widen)(uint16_t);
+};
+
+KvKernels KvKernelsFor(const Kernels& kernels, cache::KvDtype dtype);
+
 // Different slots may be written by different threads at once; otherwise not
 // thread-safe.
 class TiledKvStorage final : public cache::KvStorage {
@@ -40,9 +52,9 @@ class TiledKvStorage final : public cache::KvStorage {
   absl::Status WriteBlocks(absl::Span<const int32_t> blocks,
                            absl::Span<const float> in) override;
 
-  bool half() const { return spec_.dtype == cache::KvDtype::kF16; }
+  const KvKernels& kernels() const { return kernels_; }
 
-  // The tiles of a block, for the kernels of the storage's dtype.
+  // The tiles of a block, for `kernels()`.
   const void* Keys(int layer, int kv_head, int32_t block) const {
     return Tile(layer, kv_head, block);
   }
@@ -72,7 +84,7 @@ class TiledKvStorage final : public cache::KvStorage {
 
   const cache::KvSpec spec_;
   const int32_t num_blocks_;
-  const Kernels* const kernels_;
+  const KvKernels kernels_;
   const int padded_dim_;
   const ptrdiff_t tile_bytes_;
   MemoryRegion memory_;

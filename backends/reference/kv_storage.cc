@@ -17,6 +17,16 @@ size_t MappedBytes(const cache::KvSpec& spec, int32_t num_blocks) {
                                  static_cast<size_t>(spec.BytesPerBlock()));
 }
 
+template <uint16_t (*narrow)(float)>
+void Narrow(absl::Span<const float> from, uint16_t* to) {
+  for (size_t i = 0; i < from.size(); ++i) to[i] = narrow(from[i]);
+}
+
+template <float (*widen)(uint16_t)>
+void Widen(const uint16_t* from, absl::Span<float> to) {
+  for (size_t i = 0; i < to.size(); ++i) to[i] = widen(from[i]);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PlainKvStorage>> PlainKvStorage::Create(
@@ -74,23 +84,31 @@ size_t PlainKvStorage::RowOffset(int layer, KvPart part, int32_t block,
 }
 
 void PlainKvStorage::Store(size_t offset, absl::Span<const float> values) {
-  if (spec_.dtype == cache::KvDtype::kF32) {
-    std::memcpy(static_cast<float*>(memory_) + offset, values.data(),
-                values.size() * sizeof(float));
-    return;
-  }
   uint16_t* const halves = static_cast<uint16_t*>(memory_) + offset;
-  for (size_t i = 0; i < values.size(); ++i) halves[i] = FloatToHalf(values[i]);
+  switch (spec_.dtype) {
+    case cache::KvDtype::kF32:
+      std::memcpy(static_cast<float*>(memory_) + offset, values.data(),
+                  values.size() * sizeof(float));
+      return;
+    case cache::KvDtype::kF16:
+      return Narrow<FloatToHalf>(values, halves);
+    case cache::KvDtype::kBF16:
+      return Narrow<FloatToBfloat16>(values, halves);
+  }
 }
 
 void PlainKvStorage::Load(size_t offset, absl::Span<float> values) const {
-  if (spec_.dtype == cache::KvDtype::kF32) {
-    std::memcpy(values.data(), static_cast<const float*>(memory_) + offset,
-                values.size() * sizeof(float));
-    return;
-  }
   const uint16_t* const halves = static_cast<const uint16_t*>(memory_) + offset;
-  for (size_t i = 0; i < values.size(); ++i) values[i] = HalfToFloat(halves[i]);
+  switch (spec_.dtype) {
+    case cache::KvDtype::kF32:
+      std::memcpy(values.data(), static_cast<const float*>(memory_) + offset,
+                  values.size() * sizeof(float));
+      return;
+    case cache::KvDtype::kF16:
+      return Widen<HalfToFloat>(halves, values);
+    case cache::KvDtype::kBF16:
+      return Widen<Bfloat16ToFloat>(halves, values);
+  }
 }
 
 }  // namespace millrace::backends::reference

@@ -2,17 +2,19 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <limits>
 #include <memory>
 #include <vector>
 
-#include "backends/quant/half.h"
+#include "absl/base/casts.h"
 #include "backends/registry.h"
 #include "cache/kv_storage.h"
 #include "gmock/gmock.h"
 #include "tests/contract/contract_fixture.h"
 #include "tests/testing/gguf_writer.h"
+#include "tests/testing/rounded.h"
 
 namespace millrace::backends {
 namespace {
@@ -23,6 +25,7 @@ using cache::KvStorage;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using testing::RandomValues;
+using testing::Rounded;
 
 constexpr KvSpec kDefaultModel{30, 3, 64};
 constexpr KvSpec kTiny{2, 2, 16};
@@ -54,6 +57,17 @@ class KvStorageContract : public testing::ContractTest {
     return values;
   }
 
+  // What comes back of the first numbers of a block.
+  std::vector<float> Stored(std::vector<float> numbers, KvDtype dtype) {
+    const size_t n = numbers.size();
+    const auto storage = NewStorage({1, 1, 8}, dtype, 1);
+    numbers.resize(CanonicalBlockValues(storage->spec()));
+    Write(*storage, {0}, numbers);
+    numbers = Read(*storage, {0});
+    numbers.resize(n);
+    return numbers;
+  }
+
   static void Write(KvStorage& storage, std::vector<int32_t> blocks,
                     const std::vector<float>& values) {
     EXPECT_TRUE(storage.WriteBlocks(blocks, values).ok());
@@ -75,37 +89,55 @@ TEST_P(KvStorageContract, F32ComesBackBitByBit) {
   }
 }
 
-TEST_P(KvStorageContract, F16ComesBackRoundedToTheNearestEven) {
-  for (const KvSpec& spec : {kDefaultModel, kTiny, kOdd}) {
-    const auto storage = NewStorage(spec, KvDtype::kF16, 4);
-    const std::vector<float> values = Random(*storage, 2, 2);
-    std::vector<float> rounded;
-    for (float value : values) {
-      rounded.push_back(HalfToFloat(FloatToHalf(value)));
+TEST_P(KvStorageContract, ComesBackRoundedToTheNearestEven) {
+  for (const KvDtype dtype : {KvDtype::kF16, KvDtype::kBF16}) {
+    for (const KvSpec& spec : {kDefaultModel, kTiny, kOdd}) {
+      const auto storage = NewStorage(spec, dtype, 4);
+      const std::vector<float> values = Random(*storage, 2, 2);
+      std::vector<float> rounded;
+      for (float value : values) rounded.push_back(Rounded(value, dtype));
+      Write(*storage, {0, 2}, values);
+      EXPECT_EQ(Read(*storage, {0, 2}), rounded);
+      Write(*storage, {1, 3}, rounded);  // rounding again changes nothing
+      EXPECT_EQ(Read(*storage, {1, 3}), rounded);
     }
-    Write(*storage, {0, 2}, values);
-    EXPECT_EQ(Read(*storage, {0, 2}), rounded);
-    Write(*storage, {1, 3}, rounded);  // rounding again changes nothing
-    EXPECT_EQ(Read(*storage, {1, 3}), rounded);
   }
 }
 
 TEST_P(KvStorageContract, F16KeepsWhatIsHalfwayEvenAndWhatIsTiny) {
-  const auto storage = NewStorage({1, 1, 2}, KvDtype::kF16, 1);
-  std::vector<float> values(CanonicalBlockValues(storage->spec()), 0);
-  values[0] = 1 + 0x1p-11f;      // halfway between 1 and 1 + 2^-10
-  values[1] = 1 + 3 * 0x1p-11f;  // halfway, the even one is above
-  values[2] = 0x1p-24f;          // the smallest subnormal
-  values[3] = -65504;            // the largest number
-  Write(*storage, {0}, values);
-  const std::vector<float> read = Read(*storage, {0});
-  EXPECT_THAT(std::vector<float>(read.begin(), read.begin() + 4),
+  EXPECT_THAT(Stored({1 + 0x1p-11f,      // halfway between 1 and 1 + 2^-10
+                      1 + 3 * 0x1p-11f,  // halfway, the even one is above
+                      0x1p-24f,          // the smallest subnormal
+                      -65504},           // the largest number
+                     KvDtype::kF16),
               ElementsAre(1, 1 + 0x1p-9f, 0x1p-24f, -65504));
+}
+
+TEST_P(KvStorageContract, BF16KeepsTheRangeOfAFloatAndEightBits) {
+  EXPECT_THAT(Stored({1 + 0x1p-9f,      // half precision would keep it
+                      1 + 0x1p-8f,      // halfway between 1 and 1 + 2^-7
+                      1 + 3 * 0x1p-8f,  // halfway, the even one is above
+                      -0x1.fep127f,     // the largest number
+                      0x1p-133f},       // the smallest subnormal
+                     KvDtype::kBF16),
+              ElementsAre(1, 1, 1 + 0x1p-6f, -0x1.fep127f, 0x1p-133f));
+}
+
+TEST_P(KvStorageContract, NanStaysNanAndInfinityInfinity) {
+  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+    // A NaN whose upper half alone would be infinity.
+    const std::vector<float> stored = Stored(
+        {NAN, absl::bit_cast<float>(0xff800001u), INFINITY, -INFINITY}, dtype);
+    EXPECT_TRUE(std::isnan(stored[0])) << name;
+    EXPECT_TRUE(std::isnan(stored[1])) << name;
+    EXPECT_EQ(stored[2], INFINITY) << name;
+    EXPECT_EQ(stored[3], -INFINITY) << name;
+  }
 }
 
 TEST_P(KvStorageContract, BlocksAreWhereTheCanonicalFormSays) {
   // Two layers, two KV heads of two numbers: [layer][K, V][token][head][d].
-  for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16}) {
+  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
     const auto storage = NewStorage({2, 2, 2}, dtype, 3);
     std::vector<float> values(CanonicalBlockValues(storage->spec()));
     ASSERT_EQ(values.size(), 2 * 2 * 16 * 2 * 2);
@@ -116,7 +148,7 @@ TEST_P(KvStorageContract, BlocksAreWhereTheCanonicalFormSays) {
 }
 
 TEST_P(KvStorageContract, AWriteTouchesItsBlocksAlone) {
-  for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16}) {
+  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
     const auto storage = NewStorage(kOdd, dtype, 3);
     const std::vector<float> zeros(3 * CanonicalBlockValues(kOdd), 0);
     Write(*storage, {0, 1, 2}, zeros);
@@ -140,7 +172,7 @@ TEST_P(KvStorageContract, AnyOrderOfBlocksMayBeRead) {
 TEST_P(KvStorageContract, MovesBetweenBackendsWithoutLoss) {
   auto other = NewBackend("reference", {});
   ASSERT_TRUE(other.ok());
-  for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16}) {
+  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
     KvSpec spec = kTiny;
     spec.dtype = dtype;
     auto there = (*other)->CreateKvStorage(spec, 4);

@@ -159,7 +159,7 @@ TEST_P(ModelContract, AnOutputOfItsOwnIsUsed) {
 // A sequence that moves to another backend goes on as if it had stayed.
 TEST_P(ModelContract, AMovedSequenceGoesOn) {
   const auto file = OpenTinyLlama(Model(WeightType::kF32));
-  for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16}) {
+  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
     const auto here = NewRunner(*file, 2, dtype);
     const auto there =
         ModelRunner::Create(*file, {.kv_dtype = dtype, .num_blocks = 256})

@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "tests/contract/ops_pair.h"
 #include "tests/testing/gguf_writer.h"
+#include "tests/testing/rounded.h"
 
 namespace millrace::testing {
 namespace {
@@ -214,14 +215,18 @@ TEST_P(OpsContract, AttentionInputProjectsRotatesAndStores) {
 }
 
 TEST_P(OpsContract, AttentionInputRoundsToTheStoragesDtype) {
-  ForEachBatch(KvDtype::kF16, [&](OpsPair& pair) {
-    pair.Run([&](Ops& ops) { ops.AttentionInput(0); });
-    pair.ExpectStored(0, LayerProduct(0, {"attn_k", "attn_v"}) + 0x1p-10);
-  });
+  for (const KvDtype dtype : {KvDtype::kF16, KvDtype::kBF16}) {
+    ForEachBatch(dtype, [&](OpsPair& pair) {
+      pair.Run([&](Ops& ops) { ops.AttentionInput(0); });
+      pair.ExpectStored(0,
+                        LayerProduct(0, {"attn_k", "attn_v"}) + Spacing(dtype));
+    });
+  }
 }
 
 TEST_P(OpsContract, AttentionSeesWhatTheRunsSay) {
-  for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16}) {
+  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+    SCOPED_TRACE(name);
     ForEachBatch(dtype, [&](OpsPair& pair) {
       pair.Run([&](Ops& ops) { ops.Attention(num_layers() - 1); });
       pair.ExpectChanged(Activation::kAttended, 1e-4);

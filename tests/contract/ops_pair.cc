@@ -11,6 +11,7 @@
 #include "tests/testing/gguf_writer.h"
 #include "tests/testing/model_runner.h"
 #include "tests/testing/named_policy.h"
+#include "tests/testing/rounded.h"
 
 namespace millrace::testing {
 namespace {
@@ -154,6 +155,7 @@ void OpsPair::ExpectStored(int layer, double tolerance) {
     if (IsWritten(i, layer)) {
       expected_rows.push_back(expected[i]);
       actual_rows.push_back(actual[i]);
+      ASSERT_EQ(actual[i], Rounded(actual[i], spec_.dtype)) << "at " << i;
     } else {
       ASSERT_EQ(actual[i], stored_[i]) << "written at " << i;
     }

@@ -46,8 +46,9 @@ class OpsPair {
   // Expects equal activations, within `tolerance` times the largest of them,
   // and other ones than before.
   void ExpectChanged(backends::Activation which, double tolerance);
-  // Expects equal keys and values, in all blocks, within the same; nothing in
-  // other layers than `layer` and in other slots than the batch's may change.
+  // Expects equal keys and values, in all blocks, within the same, and what is
+  // written to be numbers of the dtype; nothing in other layers than `layer`
+  // and in other slots than the batch's may change.
   void ExpectStored(int layer, double tolerance);
   void ExpectNothingStored();
   void ExpectLogits(double tolerance);

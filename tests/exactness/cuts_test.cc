@@ -35,7 +35,7 @@ Rows ReadMessages(ModelRunner& runner, const StreamingPolicy& policy,
 
 TEST_P(CutsTest, MessagesAndChunksDoNotMatter) {
   for (const WeightType type : {WeightType::kF32, WeightType::kQ4_1}) {
-    for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16}) {
+    for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
       const auto runner = NewRunner(GetParam(), RandomModel(type), dtype);
       for (const StreamingPolicy& policy :
            {Sinks(4, 28), Sinks(0, 32), Shift(32, 4, 9),
@@ -48,7 +48,7 @@ TEST_P(CutsTest, MessagesAndChunksDoNotMatter) {
           EXPECT_LE(MaxDifference(ReadMessages(*runner, policy, text, chunk),
                                   one_by_one),
                     dtype == KvDtype::kF32 ? 1e-3 : 5e-2)
-              << policy << ", chunks of " << chunk;
+              << policy << ", " << name << ", chunks of " << chunk;
         }
       }
     }

@@ -20,6 +20,7 @@ using cache::KvDtype;
 // test is blind.
 constexpr double kF32Gate = 1e-3;
 constexpr double kRoundedGate = 5e-2;  // f16 keys and values, int8 activations
+constexpr double kBf16Gate = 2e-2;     // against an oracle that rounds as well
 
 class OracleTest : public ::testing::TestWithParam<
                        std::tuple<BackendUnderTest, StreamingPolicy>> {
@@ -37,31 +38,37 @@ class OracleTest : public ::testing::TestWithParam<
   }
 
   // Each definition is computed once for all backends.
-  const DenseOracle::Logits& Oracle(WeightType type, bool int8_activations,
+  const DenseOracle::Logits& Oracle(WeightType type,
+                                    const DenseOracleOptions& options,
                                     const std::string& definition,
                                     const Visibility& visibility) {
     static auto* known = new std::map<std::string, DenseOracle::Logits>;
-    const std::string key = absl::StrCat(WeightTypeName(type), int8_activations,
-                                         policy().name, definition);
+    const std::string key =
+        absl::StrCat(WeightTypeName(type), options.int8_activations,
+                     options.kv_bits, policy().name, definition);
     auto [entry, is_new] = known->try_emplace(key);
     if (is_new) {
-      const DenseOracle oracle(RandomModel(type),
-                               {.int8_activations = int8_activations});
+      const DenseOracle oracle(RandomModel(type), options);
       entry->second = oracle.Read(Text(), visibility);
     }
     return entry->second;
   }
 
-  void ExpectExact(WeightType type, KvDtype dtype, double gate) {
-    const bool int8 = backend().int8_activations && BlockElements(type) > 1;
+  void ExpectExact(WeightType type, KvDtype dtype, double gate,
+                   int kv_bits = 0) {
+    const DenseOracleOptions options = {
+        .int8_activations =
+            backend().int8_activations && BlockElements(type) > 1,
+        .kv_bits = kv_bits};
     const Rows streamed = Stream(type, dtype);
     const double off =
-        MaxDifference(streamed, Oracle(type, int8, "", policy().visibility));
+        MaxDifference(streamed, Oracle(type, options, "", policy().visibility));
     EXPECT_LE(off, gate);
-    RecordProperty(absl::StrCat(WeightTypeName(type), "_off"),
-                   absl::StrCat(off));
+    RecordProperty(
+        absl::StrCat(WeightTypeName(type), "_off_", KvDtypeName(dtype)),
+        absl::StrCat(off));
     for (const Control& control : policy().controls) {
-      EXPECT_GE(MaxDifference(streamed, Oracle(type, int8, control.name,
+      EXPECT_GE(MaxDifference(streamed, Oracle(type, options, control.name,
                                                control.visibility)),
                 10 * gate)
           << "cannot be told from " << control.name;
@@ -75,6 +82,18 @@ TEST_P(OracleTest, F32WeightsAndCache) {
 
 TEST_P(OracleTest, F16Cache) {
   ExpectExact(WeightType::kF32, KvDtype::kF16, kRoundedGate);
+}
+
+// The oracle rounds as well: 8 bits of each key and value cost more than the
+// gate by themselves. Keys and values that were kept in half precision miss it.
+TEST_P(OracleTest, Bf16Cache) {
+  constexpr int kBits = 8;
+  ExpectExact(WeightType::kF32, KvDtype::kBF16, kBf16Gate, kBits);
+  EXPECT_GE(MaxDifference(Stream(WeightType::kF32, KvDtype::kF16),
+                          Oracle(WeightType::kF32, {.kv_bits = kBits}, "",
+                                 policy().visibility)),
+            2 * kBf16Gate)
+      << "bf16 cannot be told from f16";
 }
 
 TEST_P(OracleTest, QuantisedWeights) {

@@ -48,6 +48,37 @@ struct Turns {
   std::vector<double> cosines, sines;  // [distance][pair]
 };
 
+// To the nearest number of so many significant bits, ties to even.
+double RoundToBits(double x, int bits) {
+  int exponent;
+  std::frexp(x, &exponent);  // 2^(exponent - 1) <= |x| < 2^exponent
+  return std::ldexp(std::nearbyint(std::ldexp(x, bits - exponent)),
+                    exponent - bits);
+}
+
+// Rounds a key's pair where it lies once it is turned to its position, and
+// turns it back.
+void RoundTurned(double c, double s, int bits, double& x, double& y) {
+  const double turned_x = RoundToBits(x * c - y * s, bits);
+  const double turned_y = RoundToBits(x * s + y * c, bits);
+  x = turned_x * c + turned_y * s;
+  y = turned_y * c - turned_x * s;
+}
+
+// `keys` are the rows of all heads, [pair][2][token].
+void RoundKeys(const Turns& turns, int bits, int64_t tokens,
+               std::vector<double>& keys) {
+  const int64_t pairs = keys.size() / (2 * tokens);
+  for (int64_t i = 0; i < pairs; ++i) {
+    double* const x = &keys[2 * i * tokens];
+    for (int64_t t = 0; t < tokens; ++t) {
+      const int64_t at = t * turns.pairs + i % turns.pairs;
+      RoundTurned(turns.cosines[at], turns.sines[at], bits, x[t],
+                  x[tokens + t]);
+    }
+  }
+}
+
 void SoftMax(std::vector<double>& scores) {
   const double largest = *std::max_element(scores.begin(), scores.end());
   double sum = 0;
@@ -222,12 +253,15 @@ DenseOracle::Values DenseOracle::Normalised(absl::string_view name,
   return out;
 }
 
-DenseOracle::Values DenseOracle::Attention(const Values& query,
-                                           const Values& key,
-                                           const Values& value,
+DenseOracle::Values DenseOracle::Attention(const Values& query, Values key,
+                                           Values value,
                                            const Visibility& visibility) const {
   const backends::ModelConfig& config = file_.config();
   const Turns turns(config.head_dim, config.rope_base, query.tokens);
+  if (options_.kv_bits > 0) {
+    RoundKeys(turns, options_.kv_bits, key.tokens, key.at);
+    for (double& x : value.at) x = RoundToBits(x, options_.kv_bits);
+  }
   Values out{query.rows, query.tokens, {}};
   out.at.resize(query.at.size());
   for (int head = 0; head < config.num_heads; ++head) {

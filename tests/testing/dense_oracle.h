@@ -44,6 +44,9 @@ struct DenseOracleOptions {
   // Rounds the inputs of products with quantised weights to 8 bits, by blocks
   // of 32 with one float scale each, as the CPU backend does.
   bool int8_activations = false;
+  // Rounds keys, turned by their text position, and values to so many
+  // significant bits, as a cache that stores them so: 8 for bfloat16. 0: never.
+  int kv_bits = 0;
 };
 
 class DenseOracle {
@@ -71,7 +74,7 @@ class DenseOracle {
   Values Embed(absl::Span<const int32_t> ids) const;
   Values Product(absl::string_view tensor, Values in) const;
   Values Normalised(absl::string_view tensor, const Values& in) const;
-  Values Attention(const Values& query, const Values& key, const Values& value,
+  Values Attention(const Values& query, Values key, Values value,
                    const Visibility& visibility) const;
   void AddLayer(int layer, const Visibility& visibility,
                 Values& residual) const;

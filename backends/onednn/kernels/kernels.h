@@ -117,11 +117,15 @@ struct Kernels {
 
   AttentionScores scores_f32;
   AttentionScores scores_f16;
+  AttentionScores scores_bf16;
   AttentionValues values_f32;
   AttentionValues values_f16;
+  AttentionValues values_bf16;
 
-  // IEEE half precision, to nearest even. n is a multiple of 16.
-  void (*to_half)(const float* in, int n, uint16_t* out);
+  // Half precision and bfloat16, to nearest even; NaN stays NaN. n is a
+  // multiple of 16.
+  void (*to_f16)(const float* in, int n, uint16_t* out);
+  void (*to_bf16)(const float* in, int n, uint16_t* out);
 
   // Stored 16-bit floats as floats. n is a multiple of 16.
   void (*widen_f16)(const uint16_t* in, int64_t n, float* out);

@@ -5,6 +5,8 @@
 typedef float V16 __attribute__((vector_size(64)));
 typedef int32_t I16 __attribute__((vector_size(64)));
 typedef int8_t B16 __attribute__((vector_size(16)));
+typedef uint32_t U16 __attribute__((vector_size(64)));
+typedef uint16_t H16 __attribute__((vector_size(32)));
 
 inline V16 Load16(const float* p) {
   V16 v;
@@ -189,4 +191,20 @@ void Merge(const float* part, float part_max, float part_sum, int head_dim,
   }
   *max = top;
   *sum = *sum * keep + part_sum * add;
+}
+
+// A bfloat16 is the upper half of a float: adding just less than half of its
+// last bit, or just half if it is odd, rounds to nearest even. A NaN would turn
+// into infinity if its lower half held all that makes it one.
+void ToBf16(const float* in, int n, uint16_t* out) {
+  for (int i = 0; i < n; i += 16) {
+    const V16 x = Load16(in + i);
+    U16 bits;
+    __builtin_memcpy(&bits, &x, sizeof(bits));
+    const U16 upper = bits >> 16;
+    const U16 rounded = (bits + 0x7fff + (upper & 1)) >> 16;
+    const U16 stored = x != x ? upper | 0x40 : rounded;
+    const H16 halves = __builtin_convertvector(stored, H16);
+    __builtin_memcpy(out + i, &halves, sizeof(halves));
+  }
 }

@@ -1,6 +1,6 @@
 // The table of an instruction set, from what the other files define.
 
-void ToHalf(const float* in, int n, uint16_t* out) {
+void ToF16(const float* in, int n, uint16_t* out) {
   for (int i = 0; i < n; i += Isa::kLanes) {
     Isa::StoreHalf(out + i, Isa::Load(in + i));
   }
@@ -31,9 +31,12 @@ constexpr Kernels MakeKernels(const char* name) {
       .merge = Merge,
       .scores_f32 = Scores<float>,
       .scores_f16 = Scores<uint16_t>,
+      .scores_bf16 = Scores<Bfloat16>,
       .values_f32 = Values<float>,
       .values_f16 = Values<uint16_t>,
-      .to_half = ToHalf,
+      .values_bf16 = Values<Bfloat16>,
+      .to_f16 = ToF16,
+      .to_bf16 = ToBf16,
       .widen_f16 = Widen<uint16_t>,
       .widen_bf16 = Widen<Bfloat16>,
   };

@@ -63,7 +63,7 @@ class OnednnModelTest : public ::testing::TestWithParam<WeightType> {
 
 TEST_P(OnednnModelTest, ChunksAndThreadsDoNotChangeABit) {
   for (const onednn::Kernels* kernels : onednn::SupportedKernels()) {
-    for (const KvDtype dtype : {KvDtype::kF16, KvDtype::kF32}) {
+    for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
       for (const std::string policy :
            {"full", "sinks:sink_tokens=4,window_tokens=60"}) {
         const Rows expected =
@@ -72,8 +72,8 @@ TEST_P(OnednnModelTest, ChunksAndThreadsDoNotChangeABit) {
           const auto runner = Runner(*file_, kernels->name, threads, dtype);
           for (const int chunk : {1, 7, 64}) {
             EXPECT_EQ(ReadAll(*runner, policy, chunk), expected)
-                << kernels->name << ", " << threads << " threads, " << policy
-                << " in chunks of " << chunk;
+                << kernels->name << ", " << threads << " threads, " << name
+                << ", " << policy << " in chunks of " << chunk;
           }
         }
       }

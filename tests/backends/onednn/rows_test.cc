@@ -157,7 +157,7 @@ TEST_P(RowsTest, NarrowsToHalfLikeTheScalarConversion) {
                            1.00146484375f};
   in.resize(16, 0.1f);
   std::vector<uint16_t> out(16);
-  kernels().to_half(in.data(), 16, out.data());
+  kernels().to_f16(in.data(), 16, out.data());
   std::vector<float> wide(16);
   kernels().widen_f16(out.data(), 16, wide.data());
   for (int i = 0; i < 16; ++i) {
