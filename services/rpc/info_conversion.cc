@@ -127,7 +127,7 @@ v1::ModelInfo ToModelInfo(const std::string& name,
   out.set_trained_context_tokens(config.trained_context);
   out.set_rope_base(config.rope_base);
   AddWeightTypes(file, out);
-  out.set_kv_dtype(kv.dtype == cache::KvDtype::kF32 ? "f32" : "f16");
+  out.set_kv_dtype(std::string(cache::KvDtypeName(kv.dtype)));
   out.set_kv_bytes_per_token(kv.BytesPerToken());
   *out.mutable_tokenizer() = ToTokenizerInfo(file.tokenizer(), tokenizer);
   *out.mutable_chat_template() =

@@ -31,8 +31,9 @@ ABSL_FLAG(std::string, cache_policy, "sinks",
           "NAME:OPTION=VALUE,... such as sinks:sink_tokens=4,window_tokens=1020"
           "; `millrace info` lists all.");
 ABSL_FLAG(std::string, kv_dtype, "",
-          "How cached keys and values are stored: f16 or f32; empty: f16, and "
-          "f32 on the reference backend. f32 takes twice the memory.");
+          "How cached keys and values are stored: f16, bf16 or f32; empty: "
+          "f16. bf16 has the range of f32 and fewer digits than f16; f32 takes "
+          "twice the memory.");
 ABSL_FLAG(
     bool, deterministic, false,
     "Never let a result depend on what else is computed: costs speed with "

@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "cache/kv_spec.h"
 #include "cache/policies/registry.h"
 #include "services/server/listen_address.h"
 
@@ -144,11 +145,14 @@ absl::Status CheckModel(const ServerOptions& o) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--model_sha256=", o.model_sha256, ": must be 64 hexadecimal digits"));
   }
-  if (!o.kv_dtype.empty() && o.kv_dtype != "f16" && o.kv_dtype != "f32") {
+  if (!o.kv_dtype.empty() && !cache::FindKvDtype(o.kv_dtype)) {
+    const auto name = [](std::string* out, const cache::KvDtypeInfo& info) {
+      absl::StrAppend(out, info.name);
+    };
     return absl::InvalidArgumentError(
-        absl::StrCat("--kv_dtype=", o.kv_dtype,
-                     ": must be f16, f32, or empty for the "
-                     "backend's own"));
+        absl::StrCat("--kv_dtype=", o.kv_dtype, ": must be one of ",
+                     absl::StrJoin(cache::kKvDtypes, ", ", name),
+                     ", or empty for the backend's own"));
   }
   constexpr absl::string_view kKernels[] = {"auto", "scalar", "avx2", "avx512",
                                             "avx512_vnni"};

@@ -35,7 +35,7 @@ struct ServerOptions {
   std::string backend = "auto";
   std::string cpu_kernels = "auto";
   std::string cache_policy = "sinks";  // of sessions that name none
-  std::string kv_dtype;                // "f16", "f32"; empty: the backend's
+  std::string kv_dtype;                // "bf16"; empty: the backend's own
   bool deterministic = false;
   int threads = 0;  // 0: what the process may use
 

@@ -37,10 +37,10 @@ absl::StatusOr<cache::KvDtype> ChooseDtype(const std::string& asked,
                                            const backends::Backend& backend) {
   const auto offered = backend.capabilities().kv_dtypes;
   if (asked.empty()) return offered.front();
-  const auto dtype =
-      asked == "f32" ? cache::KvDtype::kF32 : cache::KvDtype::kF16;
-  if (std::find(offered.begin(), offered.end(), dtype) != offered.end()) {
-    return dtype;
+  const auto dtype = cache::FindKvDtype(asked);
+  if (dtype &&
+      std::find(offered.begin(), offered.end(), *dtype) != offered.end()) {
+    return *dtype;
   }
   return absl::InvalidArgumentError(
       absl::StrCat("--kv_dtype=", asked, ": backend '", backend.Name(),
@@ -82,12 +82,12 @@ std::string_view StateName(session::State state) {
 
 absl::Status CheckDefaultPolicy(const ServerOptions& options,
                                 const backends::ModelConfig& model) {
-  const cache::KvSpec kv = {.num_layers = model.num_layers,
-                            .num_kv_heads = model.num_kv_heads,
-                            .head_dim = model.head_dim,
-                            .dtype = options.kv_dtype == "f32"
-                                         ? cache::KvDtype::kF32
-                                         : cache::KvDtype::kF16};
+  const cache::KvSpec kv = {
+      .num_layers = model.num_layers,
+      .num_kv_heads = model.num_kv_heads,
+      .head_dim = model.head_dim,
+      .dtype =
+          cache::FindKvDtype(options.kv_dtype).value_or(cache::KvDtype::kF16)};
   const auto made = MakeDefaultPolicy(options, model, kv.BytesPerToken());
   if (made.ok()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
@@ -187,10 +187,9 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
                      kv_spec_.BytesPerBlock(), " bytes; give more memory"));
   }
   // One that all memory cannot hold would be told to retry, for ever.
-  options_.session_kv_memory_bytes =
-      std::min(options_.session_kv_memory_bytes,
-               std::max(num_blocks_ - kPartialBlocks, 1) *
-                   kv_spec_.BytesPerBlock());
+  options_.session_kv_memory_bytes = std::min(
+      options_.session_kv_memory_bytes,
+      std::max(num_blocks_ - kPartialBlocks, 1) * kv_spec_.BytesPerBlock());
   auto model = backend_->LoadModel(file, load);
   if (!model.ok()) return model.status();
   auto storage = backend_->CreateKvStorage(kv_spec_, num_blocks_);

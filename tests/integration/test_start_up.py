@@ -46,7 +46,7 @@ BAD_FLAGS = [
     ("--cache_policy=window:window_tokens=0", ["--cache_policy", "window"]),
     ("--backend=cuda", ["--backend", "cuda", "onednn", "reference"]),
     ("--cpu_kernels=neon", ["neon"]),
-    ("--kv_dtype=f8", ["--kv_dtype", "f8", "f16"]),
+    ("--kv_dtype=f8", ["--kv_dtype", "f8", "bf16"]),
     ("--model_sha256=xyz", ["--model_sha256", "xyz"]),
     ("--model_sha256=" + "0" * 64, ["SHA-256"]),
     ("--threads=-1", ["--threads", "-1"]),
