@@ -7,10 +7,14 @@
 // medians with the 10th and 90th percentile of the rounds, and for decode B:
 // bytes that must be read per token (weights once, K/V once) times tokens per
 // second, over the probe's bytes per second.
+//
+// With several --kv_dtypes their rounds alternate, and each decode is also
+// printed as a share of the first dtype's of the same round.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,6 +37,9 @@ ABSL_FLAG(int, rounds, 5, "Rounds of measuring.");
 ABSL_FLAG(int, prompt, 512, "Tokens of a prefill.");
 ABSL_FLAG(int, chunk, 64, "Tokens of a prefill chunk.");
 ABSL_FLAG(int, decode, 64, "Tokens decoded at each depth.");
+ABSL_FLAG(std::vector<std::string>, kv_dtypes,
+          (std::vector<std::string>{"f16"}),
+          "How keys and values are stored, a list.");
 ABSL_FLAG(std::vector<std::string>, depths,
           (std::vector<std::string>{"256", "2048"}),
           "Tokens in the cache before decoding, a list.");
@@ -66,7 +73,8 @@ struct Series {
 
 class ModelBenchmark {
  public:
-  ModelBenchmark(const backends::ModelFile& file, int64_t weight_bytes)
+  ModelBenchmark(const backends::ModelFile& file, int64_t weight_bytes,
+                 cache::KvDtype dtype)
       : weight_bytes_(weight_bytes),
         threads_(absl::GetFlag(FLAGS_threads)),
         runner_(*ModelRunner::Create(
@@ -74,7 +82,7 @@ class ModelBenchmark {
                    .backend_options = {.num_threads = threads_,
                                        .cpu_kernels =
                                            absl::GetFlag(FLAGS_cpu_kernels)},
-                   .kv_dtype = cache::KvDtype::kF16,
+                   .kv_dtype = dtype,
                    .max_rows = std::max(128, absl::GetFlag(FLAGS_chunk)),
                    .num_blocks = 1200})) {
     for (const std::string& depth : absl::GetFlag(FLAGS_depths)) {
@@ -98,10 +106,25 @@ class ModelBenchmark {
   }
 
   void Print() const {
+    std::printf(
+        "K/V in %s\n",
+        std::string(KvDtypeName(runner_->manager().spec().dtype)).c_str());
     probe_.Print("GB/s");
     prefill_.Print("tok/s");
     for (const Series& series : decode_) series.Print("tok/s");
     for (const Series& series : share_) series.Print("%    ");
+  }
+
+  // Decode as a share of another's, round by round.
+  void PrintAgainst(const ModelBenchmark& other) const {
+    for (size_t i = 0; i < depths_.size(); ++i) {
+      Series ratio{decode_[i].name + ", share", {}};
+      for (size_t round = 0; round < decode_[i].values.size(); ++round) {
+        ratio.values.push_back(100 * decode_[i].values[round] /
+                               other.decode_[i].values[round]);
+      }
+      ratio.Print("%    ");
+    }
   }
 
  private:
@@ -181,9 +204,23 @@ int Main() {
   std::printf("%s\nmodel %.16s..., %s, prefill in chunks of %d\n",
               (*backend)->DeviceInfo().c_str(), info.sha256.c_str(),
               info.weight_types.c_str(), absl::GetFlag(FLAGS_chunk));
-  ModelBenchmark benchmark(**file, info.file_bytes);
-  for (int i = 0; i < absl::GetFlag(FLAGS_rounds); ++i) benchmark.Round();
-  benchmark.Print();
+  std::vector<std::unique_ptr<ModelBenchmark>> benchmarks;
+  for (const std::string& name : absl::GetFlag(FLAGS_kv_dtypes)) {
+    const std::optional<cache::KvDtype> dtype = cache::FindKvDtype(name);
+    if (!dtype) {
+      std::fprintf(stderr, "--kv_dtypes: there is no '%s'\n", name.c_str());
+      return 1;
+    }
+    benchmarks.push_back(
+        std::make_unique<ModelBenchmark>(**file, info.file_bytes, *dtype));
+  }
+  for (int i = 0; i < absl::GetFlag(FLAGS_rounds); ++i) {
+    for (const auto& benchmark : benchmarks) benchmark->Round();
+  }
+  for (const auto& benchmark : benchmarks) {
+    benchmark->Print();
+    if (benchmark != benchmarks[0]) benchmark->PrintAgainst(*benchmarks[0]);
+  }
   return 0;
 }
 
