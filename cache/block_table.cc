@@ -61,6 +61,11 @@ void BlockTable::DropFrom(int64_t end) {
   }
 }
 
+void BlockTable::RestartTail(int64_t begin) {
+  DropFrom(tail_first_ * kBlockTokens);
+  tail_first_ = std::max(prefix_blocks_, begin / kBlockTokens);
+}
+
 void BlockTable::Clear() {
   DropFrom(0);
   tail_first_ = prefix_blocks_;

@@ -40,6 +40,9 @@ class BlockTable {
   // evicted stays evicted.
   void DropFrom(int64_t end);
 
+  // Gives back the whole tail; the next token behind the prefix is at `begin`.
+  void RestartTail(int64_t begin);
+
   // Gives back all blocks; the next token is at position 0 again.
   void Clear();
 

@@ -21,6 +21,7 @@ struct CacheManager::Sequence {
   Sequence(SequenceOptions o, BlockAllocator* allocator)
       : options(std::move(o)),
         prefix(options.policy->traits().protected_prefix),
+        recomputes(options.policy->traits().recomputes),
         tail_begin(prefix),
         table(allocator, prefix) {}
 
@@ -67,18 +68,23 @@ struct CacheManager::Sequence {
 
   KvView ViewUpTo(int64_t end) const {
     KvView view;
-    for (const RunRule& rule : options.policy->Rules(length)) {
+    for (const RunRule& rule : options.policy->Rules(rules_row())) {
       KvRun run = Run(rule, end);
       if (run.length > 0) view.runs.push_back(run);
     }
     return view;
   }
 
+  // The row whose rules hold for the next ones.
+  int64_t rules_row() const { return std::max(length, built_for); }
+
   const SequenceOptions options;
   const int64_t prefix;  // protected tokens, F
-  int64_t length = 0;    // tokens committed
-  int64_t pending = 0;   // tokens of the last Reserve
-  int64_t tail_begin;    // first resident position at or beyond the prefix
+  const bool recomputes;
+  int64_t length = 0;     // tokens committed
+  int64_t pending = 0;    // tokens of the last Reserve
+  int64_t tail_begin;     // first resident position at or beyond the prefix
+  int64_t built_for = 0;  // the row that Rebuild made ready for
   int64_t peak_resident = 0;
   int64_t reserved_blocks = 0;
   BlockTable table;
@@ -116,6 +122,25 @@ absl::StatusOr<SequenceId> CacheManager::Open(const SequenceOptions& options) {
   return id;
 }
 
+int64_t CacheManager::Rebuild(SequenceId id, int64_t row) {
+  Sequence& sequence = Get(id);
+  if (!sequence.recomputes) return sequence.length;
+  // The prefix first: it stays as it is.
+  if (sequence.length < sequence.prefix) row = sequence.prefix - 1;
+  sequence.built_for = row;
+  const int64_t begin = sequence.options.policy->Recomputes(row).begin;
+  if (begin == sequence.tail_begin &&
+      (sequence.length >= begin || sequence.length < sequence.prefix)) {
+    return sequence.length;
+  }
+  evicted_tokens_ += std::max<int64_t>(0, begin - sequence.tail_begin);
+  sequence.table.RestartTail(begin);
+  sequence.tail_begin = begin;
+  sequence.pending = 0;
+  if (sequence.length >= sequence.prefix) sequence.length = begin;
+  return sequence.length;
+}
+
 absl::StatusOr<KvView> CacheManager::Reserve(SequenceId id, int64_t num_new) {
   Sequence& sequence = Get(id);
   assert(num_new >= 1 && num_new <= MaxChunk(id));
@@ -132,9 +157,11 @@ absl::StatusOr<KvView> CacheManager::Reserve(SequenceId id, int64_t num_new) {
 
 int64_t CacheManager::MaxChunk(SequenceId id) const {
   const Sequence& sequence = Get(id);
-  return std::min(sequence.options.max_chunk_tokens,
-                  sequence.options.policy->NextCut(sequence.length) -
-                      sequence.length);
+  int64_t end = sequence.options.policy->NextCut(sequence.rules_row());
+  if (sequence.recomputes && sequence.length < sequence.prefix) {
+    end = sequence.prefix;
+  }
+  return std::min(sequence.options.max_chunk_tokens, end - sequence.length);
 }
 
 absl::Status CacheManager::Evict(Sequence& sequence, int64_t num_new) {
@@ -171,14 +198,18 @@ absl::Status CacheManager::Truncate(SequenceId id, int64_t length) {
                      EarliestCut(id), " to ", sequence.length, " works"));
   }
   sequence.length = length;
+  sequence.built_for = 0;
   sequence.pending = 0;
+  if (length <= sequence.tail_begin) {  // only where it is recomputed
+    sequence.table.RestartTail(sequence.tail_begin);
+  }
   sequence.table.DropFrom(length);
   return absl::OkStatus();
 }
 
 int64_t CacheManager::EarliestCut(SequenceId id) const {
   const Sequence& sequence = Get(id);
-  if (sequence.tail_begin == sequence.prefix) return 0;
+  if (sequence.recomputes || sequence.tail_begin == sequence.prefix) return 0;
   // Visibility is monotone: search for the first length that works.
   int64_t low = sequence.tail_begin, high = sequence.length;
   while (low < high) {
@@ -196,6 +227,7 @@ void CacheManager::Clear(SequenceId id) {
   Sequence& sequence = Get(id);
   sequence.table.Clear();
   sequence.length = 0;
+  sequence.built_for = 0;
   sequence.pending = 0;
   sequence.tail_begin = sequence.prefix;
 }

@@ -69,6 +69,13 @@ class CacheManager {
   // the bytes asked for and free, if the promise cannot be made.
   absl::StatusOr<SequenceId> Open(const SequenceOptions& options);
 
+  // Makes the sequence ready for `row`, which is not below Length: where the
+  // policy recomputes, and that row sees other tokens than those that the cache
+  // was filled for, drops all behind the protected prefix. Returns Length: if
+  // it has changed, go on with the token there, be it one that was committed
+  // before or one that is skipped to. Call it before each Reserve.
+  int64_t Rebuild(SequenceId id, int64_t row);
+
   // Makes room for `num_new` tokens after the sequence's last and returns what
   // their rows read; the view's last run holds the slots to write. Evicts first
   // as the policy says. FAILED_PRECONDITION from the policy changes nothing.
@@ -85,8 +92,8 @@ class CacheManager {
   void Commit(SequenceId id);
 
   // Cuts the sequence back to `length` tokens. Exact: everything that the last
-  // row kept and the next row see is still resident. Else OUT_OF_RANGE and no
-  // change. Drops a Reserve without Commit.
+  // row kept and the next row see is still resident, or will be recomputed.
+  // Else OUT_OF_RANGE and no change. Drops a Reserve without Commit.
   absl::Status Truncate(SequenceId id, int64_t length);
 
   // The shortest length that Truncate takes; every length from there to

@@ -38,6 +38,9 @@ struct PolicyTraits {
   bool unbounded_stream = true;
   // Tokens at the start of the text that are never evicted.
   int64_t protected_prefix = 0;
+  // Where the rules change, what is still visible is computed anew, as if the
+  // text began there: see Recomputes and CacheManager::Rebuild.
+  bool recomputes = false;
 };
 
 class CachePolicy {
@@ -75,6 +78,12 @@ class CachePolicy {
   // The first text position after t from which other rules hold. A chunk ends
   // there. kUnlimited, the default: the same rules hold for ever.
   virtual int64_t NextCut(int64_t t) const { return kUnlimited; }
+
+  // What has been computed anew, seeing as Rules(t) says, before row t: from
+  // the first visible token behind the protected prefix to the row at which
+  // these rules began; empty before the first time. Only with
+  // traits().recomputes.
+  virtual TextRange Recomputes(int64_t t) const { return {}; }
 
   // The ranges to evict before `num_new` tokens are appended: everything
   // resident that no row at or after `view.first_row` sees. Idempotent and

@@ -11,10 +11,20 @@ VisibilityChange VisibilityLedger::Advance(int64_t num_tokens) {
   VisibilityChange change{.evicted = Subtract(evicted, announced_),
                           .restored = Subtract(announced_, evicted)};
   announced_ = std::move(evicted);
+  if (policy_->traits().recomputes && num_tokens > 0) {
+    const TextRange range = policy_->Recomputes(num_tokens - 1);
+    if (!range.empty() && !(range == recomputed_)) {
+      change.recomputed.push_back(range);
+    }
+    recomputed_ = range;
+  }
   return change;
 }
 
-void VisibilityLedger::Reset() { announced_.clear(); }
+void VisibilityLedger::Reset() {
+  announced_.clear();
+  recomputed_ = {};
+}
 
 int64_t VisibilityLedger::VisibleTokens(int64_t num_tokens) const {
   return num_tokens - EvictedTokens(num_tokens);

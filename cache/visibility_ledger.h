@@ -28,7 +28,11 @@ struct VisibilityChange {
   // No longer evicted after a cut: visible again, or cut off altogether, so
   // that the next token at such a position starts with a clean account.
   std::vector<TextRange> restored;
-  bool empty() const { return evicted.empty() && restored.empty(); }
+  // Computed anew since, where the policy does so: the latest such range.
+  std::vector<TextRange> recomputed = {};
+  bool empty() const {
+    return evicted.empty() && restored.empty() && recomputed.empty();
+  }
 };
 
 class VisibilityLedger {
@@ -51,6 +55,7 @@ class VisibilityLedger {
 
   std::shared_ptr<const CachePolicy> policy_;
   std::vector<TextRange> announced_;
+  TextRange recomputed_;  // announced last
 };
 
 }  // namespace millrace::cache

@@ -5,6 +5,7 @@
 #include "absl/strings/str_split.h"
 #include "cache/policies/full_policy.h"
 #include "cache/policies/policy_definition.h"
+#include "cache/policies/reprefill_policy.h"
 #include "cache/policies/shift_policy.h"
 #include "cache/policies/sinks_policy.h"
 #include "cache/policies/window_policy.h"
@@ -15,9 +16,8 @@ namespace {
 // Every policy there is.
 const std::vector<PolicyDefinition>& Definitions() {
   static const auto* definitions = new std::vector<PolicyDefinition>{
-      FullPolicyDefinition(),
-      WindowPolicyDefinition(),
-      SinksPolicyDefinition(),
+      FullPolicyDefinition(),  WindowPolicyDefinition(),
+      SinksPolicyDefinition(), ReprefillPolicyDefinition(),
       ShiftPolicyDefinition(),
   };
   return *definitions;

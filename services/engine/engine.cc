@@ -1,5 +1,6 @@
 #include "services/engine/engine.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <thread>
@@ -21,6 +22,7 @@ struct Part {
   int64_t id = 0;
   int64_t first = 0;  // text position of the first of its tokens
   int tokens = 0;
+  int anew = 0;  // the first of them, which its client knows as computed
   int logits_rows = 0;
   bool decodes = false;
   cache::KvView view;
@@ -99,6 +101,7 @@ void Engine::Impl::Run() {
 }
 
 bool Engine::Impl::Step() {
+  for (const auto& [id, sequence] : table.open) sequence->Rebuild();
   const std::vector<SequenceFacts> facts = Facts();
   const std::vector<PlannedRows> plan =
       PlanStep(facts, {.max_decode_rows = options.max_decode_rows,
@@ -142,11 +145,14 @@ void Engine::Impl::Prepare(const std::vector<PlannedRows>& plan) {
       refused.push_back({rows.id, view.status()});
       continue;
     }
+    const int anew = static_cast<int>(
+        std::min<int64_t>(rows.tokens, sequence.computed_anew()));
     parts.push_back({.id = rows.id,
-                     .first = sequence.computed_tokens(),
+                     .first = sequence.cached_tokens(),
                      .tokens = rows.tokens,
+                     .anew = anew,
                      .logits_rows = sequence.WantedRows(
-                         rows.tokens, sequence.pending_tokens()),
+                         rows.tokens, anew, sequence.queued_tokens()),
                      .decodes = Decodes(sequence.Facts()),
                      .view = *std::move(view)});
   }
@@ -159,7 +165,7 @@ absl::Status Engine::Impl::Compute() {
   backends::Batch batch;
   for (const Part& part : parts) {
     batch.chunks.push_back(
-        {.token_ids = Find(part.id)->FirstPending(part.tokens),
+        {.token_ids = Find(part.id)->FirstQueued(part.tokens),
          .first_position = part.first,
          .view = &part.view,
          .num_logits = part.logits_rows});
@@ -201,16 +207,18 @@ void Engine::Impl::DeliverTo(const Part& part,
   // Another client's call may have closed the sequence, or cut it back, and
   // changed what it wants.
   if (sequence == nullptr) return;
-  if (sequence->computed_tokens() != part.first + part.tokens) return;
+  if (sequence->cached_tokens() != part.first + part.tokens) return;
+  if (part.anew == part.tokens) return;  // nothing new
   const int wanted = sequence->WantedRows(
-      part.tokens, part.tokens + sequence->pending_tokens());
+      part.tokens, part.anew, part.tokens + sequence->queued_tokens());
   const size_t values = static_cast<size_t>(wanted) * vocabulary();
   if (values > part_logits.size()) {
     part_logits = {};
   } else {
     part_logits.remove_prefix(part_logits.size() - values);
   }
-  sequence->client()->OnRows(part.first, part.tokens, part_logits);
+  sequence->client()->OnRows(part.first + part.anew, part.tokens - part.anew,
+                             part_logits);
 }
 
 void Engine::Impl::Fail(const std::vector<Failure>& failures) {

@@ -10,6 +10,22 @@ namespace {
 
 constexpr size_t kFewIds = 256;
 
+// The first row, up to `last`, that sees nothing between the protected prefix
+// and `begin`.
+int64_t FirstRowThatSeesFrom(const cache::CachePolicy& policy, int64_t begin,
+                             int64_t last) {
+  int64_t low = 0, high = last;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (policy.Recomputes(middle).begin < begin) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EngineSequence>> EngineSequence::Open(
@@ -37,14 +53,11 @@ void EngineSequence::WantLogits(Logits which) {
   if (which != Logits::kLast || !pending_.empty() || ids_.empty()) return;
   // Possible, since EarliestCut leaves room for it; after an INTERNAL error,
   // when nothing is promised any more, perhaps not.
-  if (!table_->cache.Truncate(id_, computed_tokens() - 1).ok()) return;
+  if (!table_->cache.Truncate(id_, computed_ - 1).ok()) return;
+  --computed_;
   const int32_t last = ids_.back();
   ids_.pop_back();
   Append({last});
-}
-
-int64_t EngineSequence::computed_tokens() const {
-  return table_->cache.Length(id_);
 }
 
 absl::Status EngineSequence::Truncate(int64_t length) {
@@ -54,8 +67,9 @@ absl::Status EngineSequence::Truncate(int64_t length) {
                      ": what was visible there is gone; from ", EarliestCut(),
                      " to ", this->length(), " works"));
   }
-  const int64_t cut = computed_tokens() - length;
+  const int64_t cut = cached_tokens() - length;
   pending_.KeepFirst(std::max<int64_t>(0, -cut));
+  computed_ = std::min(computed_, length);
   if (cut <= 0) return absl::OkStatus();
   absl::Status status = table_->cache.Truncate(id_, length);
   if (status.ok()) ids_.resize(ids_.size() - static_cast<size_t>(cut));
@@ -63,7 +77,11 @@ absl::Status EngineSequence::Truncate(int64_t length) {
 }
 
 int64_t EngineSequence::EarliestCut() const {
-  const int64_t earliest = table_->cache.EarliestCut(id_);
+  int64_t earliest = table_->cache.EarliestCut(id_);
+  if (options_.policy->traits().recomputes && ids_begin_ > 0) {
+    // Any cut, as far as there are ids to compute anew.
+    earliest = FirstRowThatSeesFrom(*options_.policy, ids_begin_, computed_);
+  }
   // The token before the cut may have to be computed once more, which is a cut
   // by one token more.
   return earliest == 0 ? 0 : std::min(earliest + 1, length());
@@ -74,6 +92,7 @@ void EngineSequence::Clear() {
   ids_.clear();
   ids_begin_ = 0;
   forget_at_ = 0;
+  computed_ = 0;
   table_->cache.Clear(id_);
 }
 
@@ -91,11 +110,29 @@ int64_t EngineSequence::reserved_bytes() const {
 
 SequenceFacts EngineSequence::Facts() const {
   return {.id = id_,
-          .pending_tokens = pending_.size(),
+          .pending_tokens = queued_tokens(),
           .wants_logits = wanted_ == Logits::kLast,
           .max_chunk = table_->cache.MaxChunk(id_),
           .paused = paused_,
           .waiting_since = std::max(pending_.waiting_since(), last_served_)};
+}
+
+void EngineSequence::Rebuild() {
+  if (!options_.policy->traits().recomputes || pending_.empty()) return;
+  const int64_t before = cached_tokens();
+  const int64_t row =
+      wanted_ == Logits::kAll ? computed_ : before + pending_.size() - 1;
+  const int64_t begin = table_->cache.Rebuild(id_, row);
+  if (begin > before) return Skip(begin - before);
+  const absl::Span<const int32_t> known = absl::MakeConstSpan(ids_);
+  pending_.Prepend(known.subspan(static_cast<size_t>(begin - ids_begin_)));
+  ids_.resize(static_cast<size_t>(begin - ids_begin_));
+}
+
+void EngineSequence::Skip(int64_t tokens) {
+  Remember(pending_.First(tokens));
+  pending_.RemoveFirst(tokens);
+  computed_ = std::max(computed_, cached_tokens());
 }
 
 absl::StatusOr<cache::KvView> EngineSequence::Reserve(int tokens) {
@@ -107,16 +144,17 @@ void EngineSequence::Commit(int tokens) {
   last_served_ = table_->steps;
   Remember(pending_.First(tokens));
   pending_.RemoveFirst(tokens);
+  computed_ = std::max(computed_, cached_tokens());
 }
 
-int EngineSequence::WantedRows(int tokens, int64_t pending) const {
+int EngineSequence::WantedRows(int tokens, int anew, int64_t queued) const {
   switch (wanted_) {
     case Logits::kNone:
       return 0;
     case Logits::kLast:
-      return tokens == pending ? 1 : 0;
+      return tokens == queued ? 1 : 0;
     case Logits::kAll:
-      return tokens;
+      return tokens - anew;
   }
   return 0;
 }
@@ -126,10 +164,19 @@ void EngineSequence::Remember(absl::Span<const int32_t> ids) {
   if (ids_.size() >= forget_at_) ForgetIds();
 }
 
+int64_t EngineSequence::FirstNeededId() const {
+  if (!options_.policy->traits().recomputes) {
+    return table_->cache.EarliestCut(id_);
+  }
+  const int64_t row =
+      std::max<int64_t>(0, cached_tokens() - options_.rollback_tokens - 1);
+  return std::min(options_.policy->Recomputes(row).begin, cached_tokens());
+}
+
 // Looks seldom enough to cost constant time a token, and often enough to keep
 // no more than twice what is needed.
 void EngineSequence::ForgetIds() {
-  const int64_t needed = table_->cache.EarliestCut(id_);
+  const int64_t needed = FirstNeededId();
   if (needed > ids_begin_) {
     ids_.erase(ids_.begin(), ids_.begin() + (needed - ids_begin_));
     ids_begin_ = needed;

@@ -44,8 +44,10 @@ class EngineSequence final : public Sequence {
   void Append(absl::Span<const int32_t> ids) override;
   void WantLogits(Logits which) override;
   void SetPaused(bool paused) override { paused_ = paused; }
-  int64_t computed_tokens() const override;
-  int64_t pending_tokens() const override { return pending_.size(); }
+  int64_t computed_tokens() const override { return computed_; }
+  int64_t pending_tokens() const override {
+    return pending_.size() - computed_anew();
+  }
   absl::Status Truncate(int64_t length) override;
   int64_t EarliestCut() const override;
   void Clear() override;
@@ -56,25 +58,39 @@ class EngineSequence final : public Sequence {
   SequenceFacts Facts() const;
   SequenceClient* client() const { return client_; }
 
-  // Makes room for the first `tokens` pending ones: what their rows read.
+  // Before each step: where the policy wants visible tokens computed anew for
+  // the next row whose logits are wanted, puts them before the pending ones;
+  // and skips pending ones that no such row sees.
+  void Rebuild();
+
+  // The tokens of the queue are the pending ones, and before them those that
+  // are computed once more. The first is at cached_tokens().
+  int64_t queued_tokens() const { return pending_.size(); }
+  int64_t cached_tokens() const { return table_->cache.Length(id_); }
+  int64_t computed_anew() const { return computed_ - cached_tokens(); }
+
+  // Makes room for the first `tokens` of the queue: what their rows read.
   absl::StatusOr<cache::KvView> Reserve(int tokens);
-  absl::Span<const int32_t> FirstPending(int tokens) const {
+  absl::Span<const int32_t> FirstQueued(int tokens) const {
     return pending_.First(tokens);
   }
   // The tokens of the last Reserve are computed.
   void Commit(int tokens);
   void DropPending() { pending_.Clear(); }
 
-  // Rows of which logits are wanted, counted from the last, when the next
-  // `tokens` of `pending` have been computed.
-  int WantedRows(int tokens, int64_t pending) const;
+  // Rows of which logits are wanted, counted from the last, when `tokens`, of
+  // which `anew` are computed once more, and of which `queued` are not yet.
+  int WantedRows(int tokens, int anew, int64_t queued) const;
 
  private:
   EngineSequence(cache::SequenceId id, const cache::SequenceOptions& options,
                  SequenceClient* client, SequenceTable* table)
       : id_(id), options_(options), client_(client), table_(table) {}
 
+  void Skip(int64_t tokens);
   void Remember(absl::Span<const int32_t> ids);
+  // The first text position whose id may still be asked for.
+  int64_t FirstNeededId() const;
   void ForgetIds();
 
   const cache::SequenceId id_;
@@ -84,9 +100,10 @@ class EngineSequence final : public Sequence {
   Logits wanted_ = Logits::kNone;
   bool paused_ = false;
   uint64_t last_served_ = 0;  // steps that had run when its last one was over
+  int64_t computed_ = 0;      // tokens that the client knows to be computed
   PendingTokens pending_;
-  // The ids of the computed tokens from text position ids_begin_ on: at least
-  // those that a cut can leave last.
+  // The ids of the cached tokens from text position ids_begin_ on: at least
+  // those that a cut can leave last, and those that are computed anew.
   std::vector<int32_t> ids_;
   int64_t ids_begin_ = 0;
   size_t forget_at_ = 0;  // length of ids_ at which to look for older ones

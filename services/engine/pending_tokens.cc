@@ -19,6 +19,15 @@ void PendingTokens::Append(absl::Span<const int32_t> ids, uint64_t step) {
   arrivals_.back().tokens += static_cast<int64_t>(ids.size());
 }
 
+void PendingTokens::Prepend(absl::Span<const int32_t> ids) {
+  if (ids.empty()) return;
+  if (arrivals_.empty()) return Append(ids, 0);
+  ids_.erase(ids_.begin(), ids_.begin() + static_cast<int64_t>(begin_));
+  begin_ = 0;
+  ids_.insert(ids_.begin(), ids.begin(), ids.end());
+  arrivals_.front().tokens += static_cast<int64_t>(ids.size());
+}
+
 absl::Span<const int32_t> PendingTokens::First(int64_t count) const {
   return absl::MakeConstSpan(ids_.data() + begin_, static_cast<size_t>(count));
 }

@@ -19,6 +19,9 @@ class PendingTokens {
   // `step` never decreases from call to call.
   void Append(absl::Span<const int32_t> ids, uint64_t step);
 
+  // Puts `ids` before all others, as if they had come with the first of them.
+  void Prepend(absl::Span<const int32_t> ids);
+
   // The first `count`, valid until the next call that is not const.
   // REQUIRES: 0 <= count <= size().
   absl::Span<const int32_t> First(int64_t count) const;

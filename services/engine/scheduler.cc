@@ -30,7 +30,8 @@ std::vector<PlannedRows> PlanStep(absl::Span<const SequenceFacts> sequences,
   int64_t chunk = limits.prefill_chunk_tokens;
   for (const SequenceFacts* facts : reading) {
     if (chunk == 0) break;
-    const int64_t tokens = std::min({facts->pending_tokens, facts->max_chunk, chunk});
+    const int64_t tokens =
+        std::min({facts->pending_tokens, facts->max_chunk, chunk});
     plan.push_back({facts->id, static_cast<int>(tokens)});
     chunk -= tokens;
   }

@@ -188,6 +188,9 @@ v1::CacheUpdate ToProto(const session::CacheUpdated& update) {
   v1::CacheUpdate out;
   for (const auto& range : update.evicted) Set(range, out.add_evicted());
   for (const auto& range : update.restored) Set(range, out.add_restored());
+  for (const auto& range : update.recomputed) {
+    Set(range, out.add_recomputed());
+  }
   out.set_visible_tokens(update.visible_tokens);
   out.set_text_position(update.text_position);
   out.set_total_evicted_tokens(update.total_evicted_tokens);

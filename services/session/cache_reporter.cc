@@ -21,6 +21,7 @@ std::optional<CacheUpdated> CacheReporter::ReportAll(int64_t length) {
   CacheUpdated update;
   update.evicted = change.evicted;
   update.restored = change.restored;
+  update.recomputed = change.recomputed;
   const int64_t visible = ledger_.VisibleTokens(length);
   update.visible_tokens = static_cast<uint64_t>(visible);
   update.text_position = static_cast<uint64_t>(length);

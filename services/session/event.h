@@ -91,7 +91,7 @@ struct TurnFinished {
   absl::Status error = {};  // with kError
 };
 struct CacheUpdated {
-  std::vector<cache::TextRange> evicted, restored;
+  std::vector<cache::TextRange> evicted, restored, recomputed;
   uint64_t visible_tokens = 0, text_position = 0, total_evicted_tokens = 0;
   uint32_t sink_tokens = 0, window_tokens = 0;
 };

@@ -44,7 +44,8 @@ struct Weight {
                                     : 0);
   }
   int64_t operator()(const CacheUpdated& e) const {
-    return static_cast<int64_t>(16 * (e.evicted.size() + e.restored.size()));
+    return static_cast<int64_t>(
+        16 * (e.evicted.size() + e.restored.size() + e.recomputed.size()));
   }
   int64_t operator()(const OptionsUpdated& e) const {
     return OptionBytes(e.options.generation);

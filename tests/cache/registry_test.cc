@@ -75,7 +75,8 @@ TEST(RegistryTest, BadTextIsRefusedAndNamesTheField) {
   };
   for (const Case& c : {
            Case{"", "name", "unknown cache policy ''"},
-           Case{"lru", "name", "there are full, window, sinks, shift"},
+           Case{"lru", "name",
+                "there are full, window, sinks, reprefill, shift"},
            Case{"sinks:", "options",
                 "cache policy 'sinks': '' is not OPTION=VALUE; ':' is followed "
                 "by one or more"},
@@ -121,10 +122,10 @@ TEST(RegistryTest, AnErrorQuotesSixtyFourBytesOfWhatWasWritten) {
   const std::string name(64, 'x'), longer(1 << 20, 'x');
   EXPECT_EQ(ParsePolicy(name).status().message(),
             "unknown cache policy '" + name +
-                "'; there are full, window, sinks, shift");
+                "'; there are full, window, sinks, reprefill, shift");
   EXPECT_EQ(ParsePolicy(longer).status().message(),
             "unknown cache policy '" + name +
-                "...'; there are full, window, sinks, shift");
+                "...'; there are full, window, sinks, reprefill, shift");
   for (const std::string& text :
        {"sinks:" + longer, "sinks:" + longer + "=1",
         "sinks:sink_tokens=" + longer, "full:on_full=" + longer,

@@ -35,12 +35,14 @@ class ToldSequence {
 
   // Appends `tokens` in chunks; stops at the first that is refused.
   absl::Status Append(int64_t tokens, int64_t chunk = 64) {
-    while (tokens > 0) {
-      const int64_t now = std::min({tokens, chunk, manager_.MaxChunk(id_)});
-      const auto view = manager_.Reserve(id_, now);
+    const int64_t end = manager_.Length(id_) + tokens;
+    for (int64_t next = manager_.Length(id_); next < end;
+         next = std::max(next, manager_.Length(id_))) {
+      const int64_t rest = end - manager_.Rebuild(id_, next);
+      const auto view = manager_.Reserve(
+          id_, std::min({rest, chunk, manager_.MaxChunk(id_)}));
       if (!view.ok()) return view.status();
       manager_.Commit(id_);
-      tokens -= now;
     }
     return absl::OkStatus();
   }

@@ -78,6 +78,22 @@ TEST_P(IdentityTest, OneLayerSeesTheKeptTokensRenumbered) {
   EXPECT_GE(MaxDifference(streamed, last_row("full", kept)), 10 * kGate);
 }
 
+// So nothing needs computing anew either.
+TEST_P(IdentityTest, OneLayerRecomputedIsAWindow) {
+  const auto file = OpenTinyLlama({.num_layers = 1});
+  const auto read = [&](const char* policy) {
+    const auto runner = NewRunner(GetParam(), *file, KvDtype::kF32);
+    return runner->Read(runner->Open(NamedPolicy(policy)), RandomText(120), 29);
+  };
+  const Rows window = read("window:window_tokens=30");
+  EXPECT_LE(
+      MaxDifference(read("reprefill:window_tokens=30,rebuild_every=1"), window),
+      kGate);
+  EXPECT_GE(
+      MaxDifference(read("reprefill:window_tokens=30,rebuild_every=2"), window),
+      10 * kGate);
+}
+
 // In more layers they do: what left is still in what was computed from it.
 TEST_P(IdentityTest, MoreLayersRememberWhatHasLeft) {
   const Rows streamed = Read("sinks:sink_tokens=4,window_tokens=30", 300);

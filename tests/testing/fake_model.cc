@@ -173,22 +173,41 @@ absl::Status FakeModel::ComputeRow(const backends::Chunk& chunk, int row,
 void FakeOracle::Append(absl::Span<const int32_t> ids) {
   for (const int32_t id : ids) {
     const int64_t t = length();
-    uint64_t seen = 0;
-    for (const cache::RunRule& rule : policy_->Rules(t)) {
-      const int64_t end = std::min(rule.end, t);
-      for (int64_t p = rule.FirstVisible(t); p < end; ++p) {
-        seen +=
-            Seen(states_[static_cast<size_t>(p)], rule.QueryPosition(t) - p);
-      }
-    }
+    if (policy_->traits().recomputes) Recompute(t);
     ids_.push_back(id);
-    states_.push_back(State(id, seen));
+    states_.push_back(StateAt(policy_->Rules(t), t));
+  }
+}
+
+uint64_t FakeOracle::StateAt(absl::Span<const cache::RunRule> rules,
+                             int64_t t) const {
+  uint64_t seen = 0;
+  for (const cache::RunRule& rule : rules) {
+    const int64_t end = std::min(rule.end, t);
+    for (int64_t p = rule.FirstVisible(t); p < end; ++p) {
+      seen += Seen(states_[static_cast<size_t>(p)], rule.QueryPosition(t) - p);
+    }
+  }
+  return State(ids_[static_cast<size_t>(t)], seen);
+}
+
+void FakeOracle::Recompute(int64_t t) {
+  const int64_t begin = policy_->Recomputes(t).begin;
+  if (begin == built_from_) return;
+  built_from_ = begin;
+  const std::vector<cache::RunRule> rules = policy_->Rules(t);
+  for (int64_t p = begin; p < t; ++p) {
+    states_[static_cast<size_t>(p)] = StateAt(rules, p);
   }
 }
 
 void FakeOracle::Truncate(int64_t length) {
   ids_.resize(static_cast<size_t>(length));
   states_.resize(static_cast<size_t>(length));
+  if (!policy_->traits().recomputes || length == 0) return;
+  // What is left may have been computed anew for a row that is gone.
+  Recompute(length - 1);
+  states_.back() = StateAt(policy_->Rules(length - 1), length - 1);
 }
 
 std::vector<float> FakeOracle::Logits(int64_t position) const {

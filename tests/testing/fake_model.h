@@ -123,8 +123,14 @@ class FakeOracle {
  private:
   const FakeModelOptions options_;
   const std::shared_ptr<const cache::CachePolicy> policy_;
+  // The state of a token at position `t` under `rules`.
+  uint64_t StateAt(absl::Span<const cache::RunRule> rules, int64_t t) const;
+  // Computes anew what row `t` wants anew.
+  void Recompute(int64_t t);
+
   std::vector<int32_t> ids_;
   std::vector<uint64_t> states_;
+  int64_t built_from_ = 0;
 };
 
 }  // namespace millrace::testing

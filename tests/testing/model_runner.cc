@@ -68,13 +68,22 @@ Rows ModelRunner::Read(cache::SequenceId id, absl::Span<const int32_t> ids,
 
 void ModelRunner::Read(cache::SequenceId id, absl::Span<const int32_t> ids,
                        int chunk, OnRow on_row) {
-  while (!ids.empty()) {
-    const auto now =
-        ids.subspan(0, std::min<int64_t>(chunk, manager_.MaxChunk(id)));
-    const int64_t position = manager_.Length(id);
-    const Rows rows = Step({{id, {now.begin(), now.end()}}})[0];
-    for (size_t i = 0; i < rows.size(); ++i) on_row(position + i, rows[i]);
-    ids.remove_prefix(now.size());
+  std::vector<int32_t>& text = texts_[id];
+  text.resize(manager_.Length(id));
+  int64_t next = manager_.Length(id);
+  text.insert(text.end(), ids.begin(), ids.end());
+  const int64_t end = static_cast<int64_t>(text.size());
+  while (next < end) {
+    const int64_t begin = manager_.Rebuild(id, next);
+    const int64_t rows =
+        std::min({int64_t{chunk}, manager_.MaxChunk(id), end - begin});
+    const auto first = text.begin() + begin;
+    const int64_t anew = std::min(rows, next - begin);  // computed once more
+    const Rows logits =
+        Step({{.id = id,
+               .ids = {first, first + rows},
+               .num_logits = static_cast<int>(rows - anew)}})[0];
+    for (const std::vector<float>& row : logits) on_row(next++, row);
   }
 }
 

@@ -11,6 +11,7 @@
 #define MILLRACE_TESTS_TESTING_MODEL_RUNNER_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -75,6 +76,8 @@ class ModelRunner {
   const std::unique_ptr<backends::Model> model_;
   const std::unique_ptr<cache::KvStorage> storage_;
   cache::CacheManager manager_;
+  // Of the sequences that Read has read.
+  std::map<cache::SequenceId, std::vector<int32_t>> texts_;
 };
 
 // `count` token ids below `vocabulary_size`, by seed.

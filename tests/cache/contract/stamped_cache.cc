@@ -14,21 +14,23 @@ StampedCache::StampedCache(const SequenceOptions& options)
 
 bool StampedCache::Append(int64_t tokens) {
   rows_.clear();
-  while (tokens > 0) {
-    const int64_t chunk = std::min(tokens, manager_.MaxChunk(id_));
-    if (!AppendChunk(chunk)) return false;
-    tokens -= chunk;
+  const int64_t end = length() + tokens;
+  for (int64_t next = length(); next < end; next = std::max(next, length())) {
+    const int64_t begin = manager_.Rebuild(id_, next);
+    if (!AppendChunk(std::min(end - begin, manager_.MaxChunk(id_)), next)) {
+      return false;
+    }
   }
   return true;
 }
 
-bool StampedCache::AppendChunk(int64_t tokens) {
+bool StampedCache::AppendChunk(int64_t tokens, int64_t first_row) {
   const int64_t begin = length();
   const absl::StatusOr<KvView> view = manager_.Reserve(id_, tokens);
   if (!view.ok()) return false;
   for (int64_t t = begin; t < begin + tokens; ++t) {
     Stamp(*view, t) = t;
-    rows_.push_back(Read(*view, t));
+    if (t >= first_row) rows_.push_back(Read(*view, t));
   }
   manager_.Commit(id_);
   return true;

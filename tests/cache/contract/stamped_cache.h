@@ -17,9 +17,9 @@ class StampedCache {
   explicit StampedCache(const SequenceOptions& options);
 
   // Appends as a backend would: reserves, writes, and reads what each row
-  // sees. What a row sees and has not been written, or has been overwritten,
-  // goes to `violation`. Ends chunks where the policy's rules change. False if
-  // the policy refuses.
+  // sees, tokens first that the policy wants computed anew. What a row sees and
+  // has not been written, or has been overwritten, goes to `violation`. Ends
+  // chunks where the policy's rules change. False if the policy refuses.
   bool Append(int64_t tokens);
 
   // What a row of the last Append saw, ascending.
@@ -37,7 +37,8 @@ class StampedCache {
   int64_t length() const { return manager_.Length(id_); }
 
  private:
-  bool AppendChunk(int64_t tokens);
+  // Rows before `first_row` are not looked at.
+  bool AppendChunk(int64_t tokens, int64_t first_row);
   int64_t& Stamp(const KvView& view, int64_t position);
   Row Read(const KvView& view, int64_t t);
 
