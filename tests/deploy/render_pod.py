@@ -2,8 +2,9 @@
 
   render_pod.py BASE IMAGE MODEL_FOLDER
 
-The pod is the Deployment's template; only the image, the volumes and the
-restart policy are replaced, the model's volume by MODEL_FOLDER on this machine.
+The pod is the Deployment's template. The image, the volumes and the restart
+policy are replaced, the model's volume by MODEL_FOLDER on this machine; the list
+of ports is left out, as podman would take them from this machine's.
 """
 
 import pathlib
@@ -40,6 +41,7 @@ def main(base, image, model_folder):
     spec = template["spec"]
     (container,) = spec["containers"]
     container.update(image=image, imagePullPolicy="Never")
+    container.pop("ports")
     # A Deployment's pods are started again when they end; this one is to be seen
     # ended.
     spec["restartPolicy"] = "Never"
