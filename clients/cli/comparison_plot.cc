@@ -53,34 +53,42 @@ uint64_t MostVisible(const Comparison& comparison) {
   return most;
 }
 
-// $perplexity0, $visible0, $end0, then those of the next policy.
-std::string Data(const Comparison& comparison) {
+// The x of a bucket.
+double Middle(const Bucket& bucket) {
+  return static_cast<double>(bucket.first + bucket.end) / 2;
+}
+
+std::string VisibleRows(const VisibleTrace& trace) {
   constexpr size_t kMostPoints = 400;
+  const auto& points = trace.points();
+  const size_t stride = points.size() / kMostPoints + 1;
+  std::string text;
+  for (size_t i = 0; i < points.size(); i += stride) {
+    absl::StrAppend(&text, points[i].position, " ", points[i].visible, "\n");
+  }
+  const VisibleTrace::Point& last = points.back();
+  if ((points.size() - 1) % stride == 0) return text;
+  return absl::StrCat(text, last.position, " ", last.visible, "\n");
+}
+
+// $perplexity0, $visible0 and $end0 for policy 0, and so on.
+std::string Data(const Comparison& comparison) {
   std::string text;
   for (size_t i = 0; i < comparison.contenders.size(); ++i) {
     const Contender& c = comparison.contenders[i];
-    absl::StrAppend(&text, "$perplexity", i, " << EOD\n");
     const std::vector<Bucket> buckets = Buckets(comparison, c);
+    absl::StrAppend(&text, "$perplexity", i, " << EOD\n");
     for (const Bucket& bucket : buckets) {
-      absl::StrAppendFormat(&text, "%.1f %.4f\n",
-                            (bucket.first + bucket.end) / 2.0,
+      absl::StrAppendFormat(&text, "%.1f %.4f\n", Middle(bucket),
                             bucket.perplexity());
     }
-    absl::StrAppend(&text, "EOD\n$visible", i, " << EOD\n");
-    const auto& points = c.visible.points();
-    const size_t stride = points.size() / kMostPoints + 1;
-    for (size_t at = 0; at < points.size(); at += stride) {
-      absl::StrAppend(&text, points[at].position, " ", points[at].visible,
-                      "\n");
-    }
-    const auto& last = points.back();
-    absl::StrAppend(&text, last.position, " ", last.visible, "\nEOD\n$end", i,
-                    " << EOD\n");
-    if (c.ended && !buckets.empty()) {
-      const Bucket& end = buckets.back();
-      absl::StrAppendFormat(&text, "%.1f %.4f %d %d\n",
-                            (end.first + end.end) / 2.0, end.perplexity(),
-                            last.position, last.visible);
+    absl::StrAppend(&text, "EOD\n$visible", i, " << EOD\n",
+                    VisibleRows(c.visible), "EOD\n$end", i, " << EOD\n");
+    if (!buckets.empty()) {
+      const VisibleTrace::Point& last = c.visible.points().back();
+      absl::StrAppendFormat(&text, "%.1f %.4f %d %d\n", Middle(buckets.back()),
+                            buckets.back().perplexity(), last.position,
+                            last.visible);
     }
     absl::StrAppend(&text, "EOD\n");
   }
@@ -118,6 +126,41 @@ std::string Lines(const Comparison& comparison, const char* data, bool key) {
   return text + "\n";
 }
 
+std::string Settings(const Comparison& comparison, const std::string& path) {
+  const std::string title =
+      absl::StrCat(comparison.model, ", ", comparison.text_name, ", ",
+                   WithCommas(comparison.tokens), " tokens");
+  return absl::StrCat(
+      "set terminal ",
+      absl::EndsWith(path, ".svg") ? "svg font 'sans-serif,20'"
+                                   : "pngcairo font 'sans,15'",
+      " size 1280,800 background 'white' noenhanced\nset output ", Quoted(path),
+      "\nset multiplot layout 2,1 title ", Quoted(title),
+      ".\"\\n\"\nset border lc rgb '#404040'\nset grid lc rgb '#d0d0d0'\n"
+      "set format x '%.0f'\nset lmargin 10\nset rmargin 12\nset xrange [0:",
+      comparison.tokens, "]\n");
+}
+
+std::string UpperPanel(const Comparison& comparison) {
+  return absl::StrCat(
+      "set ylabel 'perplexity'\nset key above left Left reverse maxcols 1\n",
+      WantsLogarithm(comparison) ? "set logscale y\n" : "set yrange [0:*]\n",
+      Lines(comparison, "perplexity", /*key=*/true));
+}
+
+std::string LowerPanel(const Comparison& comparison) {
+  constexpr double kMebibyte = 1 << 20;
+  const double most = 1.1 * static_cast<double>(MostVisible(comparison));
+  const double bytes =
+      most * static_cast<double>(comparison.kv_bytes_per_token);
+  return absl::StrFormat(
+      "unset logscale y\nset yrange [0:%.0f]\nset y2range [0:%.4f]\n"
+      "set ytics nomirror\nset y2tics\nset ylabel 'tokens in view'\n"
+      "set y2label 'their K/V memory (MiB)'\n"
+      "set xlabel 'text position (tokens)'\n%s",
+      most, bytes / kMebibyte, Lines(comparison, "visible", /*key=*/false));
+}
+
 }  // namespace
 
 absl::Status CheckPlotName(const std::string& path) {
@@ -130,37 +173,9 @@ absl::Status CheckPlotName(const std::string& path) {
 
 std::string GnuplotScript(const Comparison& comparison,
                           const std::string& path) {
-  constexpr double kMebibyte = 1 << 20;
-  const bool svg = absl::EndsWith(path, ".svg");
-  std::string text = Data(comparison);
-  absl::StrAppend(
-      &text, "set terminal ",
-      svg ? "svg size 1280,800 font 'sans-serif,20' background 'white'"
-          : "pngcairo size 1280,800 font 'sans,15' background 'white'",
-      " noenhanced\nset output ", Quoted(path),
-      "\nset multiplot layout 2,1 title ",
-      Quoted(absl::StrCat(comparison.model, ", ", comparison.text_name, ", ",
-                          WithCommas(comparison.tokens), " tokens")),
-      ".\"\\n\"",
-      "\nset border lc rgb '#404040'\nset grid lc rgb '#d0d0d0'\n"
-      "set format x '%.0f'\nset lmargin 10\nset rmargin 12\n");
-  absl::StrAppendFormat(&text, "set xrange [0:%d]\n", comparison.tokens);
-  absl::StrAppend(
-      &text, "set ylabel 'perplexity'\n",
-      "set key above left Left reverse maxcols 1\n",
-      WantsLogarithm(comparison) ? "set logscale y\n" : "set yrange [0:*]\n",
-      Lines(comparison, "perplexity", /*key=*/true));
-  const double most = 1.1 * static_cast<double>(MostVisible(comparison));
-  absl::StrAppendFormat(
-      &text,
-      "unset logscale y\nset yrange [0:%.0f]\nset y2range [0:%.4f]\n"
-      "set ytics nomirror\nset y2tics\nset ylabel 'tokens in view'\n"
-      "set y2label 'their K/V memory (MiB)'\n"
-      "set xlabel 'text position (tokens)'\n",
-      most, most * comparison.kv_bytes_per_token / kMebibyte);
-  absl::StrAppend(&text, Lines(comparison, "visible", /*key=*/false),
-                  "unset multiplot\nset output\n");
-  return text;
+  return absl::StrCat(Data(comparison), Settings(comparison, path),
+                      UpperPanel(comparison), LowerPanel(comparison),
+                      "unset multiplot\nset output\n");
 }
 
 absl::Status RunGnuplot(const std::string& script) {
@@ -169,10 +184,13 @@ absl::Status RunGnuplot(const std::string& script) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, ends[0], STDIN_FILENO);
+  // Standard output is ours: the table, or JSON.
+  posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
   posix_spawn_file_actions_addclose(&actions, ends[0]);
   posix_spawn_file_actions_addclose(&actions, ends[1]);
   char name[] = "gnuplot";
-  char* arguments[] = {name, nullptr};
+  char defaults[] = "-d";  // whatever ~/.gnuplot says
+  char* arguments[] = {name, defaults, nullptr};
   pid_t child = 0;
   const int error =
       posix_spawnp(&child, name, &actions, nullptr, arguments, environ);

@@ -215,9 +215,9 @@ TEST(GnuplotScript, QuotesNamesAndCarriesTheData) {
   EXPECT_THAT(script, HasSubstr("it''s.txt"));
   EXPECT_THAT(script, HasSubstr("$perplexity0 << EOD\n1.0 2.7183\n"));
   EXPECT_THAT(script, HasSubstr("$visible0 << EOD\n0 0\n4 3\n5 3\n"));
-  EXPECT_THAT(script, HasSubstr("set terminal svg"));
+  EXPECT_THAT(script, HasSubstr("set terminal svg "));
   EXPECT_THAT(GnuplotScript(FiveTokens(), "a.png"),
-              HasSubstr("set terminal pngcairo"));
+              HasSubstr("set terminal pngcairo "));
 }
 
 TEST(CheckPlotName, WantsSvgOrPng) {
