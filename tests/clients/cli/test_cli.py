@@ -122,7 +122,7 @@ def test_bench_prints_medians(server):
     (["generate", "--prompt=x", "--cache_policy=sinks:window_tokens=0"], 1,
      "INVALID_CACHE_POLICY"),
     (["generate", "--prompt=x", "--cache_policy=nonsense"], 2,
-     "unknown cache policy 'nonsense'; there are full, window, sinks, reprefill, shift"),
+     "unknown cache policy 'nonsense'; there are full, window, sinks"),
     (["generate", "--prompt=x", "--no_such_flag"], 2, "no_such_flag"),
     (["generate", "--file=/no/such/file"], 2, "cannot read the file"),
     (["frobnicate"], 2, "frobnicate"),
