@@ -30,9 +30,21 @@ def evicted(policy, system_tokens, length):
         return range(0)
     options = getattr(policy, kind)
     prefix = 0
-    if kind == "sinks":
+    if kind != "window":
         pinned = system_tokens if options.pin_system_prompt else 0
-        prefix = max(options.sink_tokens, options.pin_tokens, pinned)
+        prefix = max(options.pin_tokens, pinned)
+    newest = length - 1
+    if kind == "shift":
+        prefix = max(prefix, options.n_keep)
+        beyond = newest - options.context_tokens + 1
+        steps = max(0, -(-beyond // options.n_discard))
+        return range(prefix, prefix + steps * options.n_discard)
+    if kind == "reprefill":
+        beyond = newest - prefix - options.window_tokens
+        steps = max(0, -(-beyond // options.rebuild_every))
+        return range(prefix, prefix + steps * options.rebuild_every)
+    if kind == "sinks":
+        prefix = max(prefix, options.sink_tokens)
     # The newest sees the prefix, the window before it, and itself.
     return range(prefix, max(prefix, length - 1 - options.window_tokens))
 
