@@ -56,8 +56,7 @@ void PrintModel(const v1::ModelInfo& model) {
 }
 
 void PrintServer(const v1::GetServerInfoResponse& server) {
-  Line("server", absl::StrCat("millraced ", server.version(), " (",
-                              server.commit(), ")"));
+  Line("server", absl::StrCat("millraced ", server.version()));
   for (const v1::BackendInfo& backend : server.backends()) {
     Line("backend",
          absl::StrCat(backend.name(), backend.in_use() ? ", in use: " : "",
@@ -73,9 +72,8 @@ void PrintPolicies(const v1::GetServerInfoResponse& server) {
   for (const v1::PolicyInfo& policy : server.policies()) {
     std::cout << "  " << policy.name() << ": " << policy.description() << "\n";
     for (const v1::PolicyOption& option : policy.options()) {
-      std::cout << absl::StrFormat("    %-30s %s (default %s)\n", option.name(),
-                                   option.description(),
-                                   option.default_value());
+      std::cout << absl::StrFormat("    %-30s %s\n", option.name(),
+                                   option.description());
     }
   }
 }
