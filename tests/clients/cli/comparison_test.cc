@@ -65,6 +65,8 @@ TEST(VisibleTrace, GrowsAgainAfterManyWereDroppedAtOnce) {
   trace.Note(Chunk(100, 20));
   trace.Note(Chunk(120, 20));
   trace.Note(Finished(140, 90));
+  EXPECT_EQ(trace.points()[2].position, 119u);
+  EXPECT_EQ(trace.points()[2].visible, 69u);
   EXPECT_EQ(trace.At(120), 70u);
   EXPECT_EQ(trace.At(140), 90u);
 }
