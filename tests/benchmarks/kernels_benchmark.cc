@@ -9,6 +9,7 @@
 
 #include "backends/onednn/activations.h"
 #include "backends/onednn/cpu_kernels.h"
+#include "backends/onednn/kv_storage.h"
 #include "backends/onednn/memory_region.h"
 #include "backends/onednn/packed_matrix.h"
 #include "benchmark/benchmark.h"
@@ -45,30 +46,32 @@ void Product(benchmark::State& state, const Kernels& kernels, WeightType type,
       benchmark::Counter::kIsRate);
 }
 
-// A segment of 64 positions in fp16, head_dim 64: scores, soft-max, values.
-void Segment(benchmark::State& state, const Kernels& kernels, int queries) {
+// A segment of 64 positions, head_dim 64: scores, soft-max, values.
+void Segment(benchmark::State& state, const Kernels& kernels,
+             cache::KvDtype dtype, int queries) {
   constexpr int kDim = 64;
-  const std::vector<uint16_t> tiles(2 * kSegmentTiles * 16 * kDim, 0x3400);
+  const KvKernels kv = KvKernelsFor(kernels, dtype);
+  const int64_t tile = 16 * kDim * cache::BytesPerValue(dtype);
+  const std::vector<uint8_t> tiles(2 * kSegmentTiles * tile, 0x34);
   const std::vector<float> query = RandomFloats(queries * kDim, 3);
   std::vector<float> scores(queries * kSegmentTokens), out(queries * kDim);
   const void *keys[kSegmentTiles], *values[kSegmentTiles];
   for (int j = 0; j < kSegmentTiles; ++j) {
-    keys[j] = &tiles[2 * j * 16 * kDim];
-    values[j] = &tiles[(2 * j + 1) * 16 * kDim];
+    keys[j] = &tiles[2 * j * tile];
+    values[j] = &tiles[(2 * j + 1) * tile];
   }
   for (auto _ : state) {
-    kernels.scores_f16(query.data(), queries, kDim, keys, nullptr,
-                       scores.data());
+    kv.scores(query.data(), queries, kDim, keys, nullptr, scores.data());
     float max, sum;
     for (int i = 0; i < queries; ++i) {
       kernels.softmax(&scores[i * kSegmentTokens], 0, kSegmentTokens, &max,
                       &sum);
     }
-    kernels.values_f16(scores.data(), queries, kDim, values, 0, kSegmentTokens,
-                       nullptr, out.data());
+    kv.values(scores.data(), queries, kDim, values, 0, kSegmentTokens, nullptr,
+              out.data());
     benchmark::DoNotOptimize(out.data());
   }
-  state.SetBytesProcessed(state.iterations() * tiles.size() * 2);
+  state.SetBytesProcessed(state.iterations() * tiles.size());
   state.counters["macs"] = benchmark::Counter(
       2.0 * state.iterations() * queries * kDim * kSegmentTokens,
       benchmark::Counter::kIsRate);
@@ -100,13 +103,16 @@ void RegisterAll(const Kernels& kernels) {
       }
     }
   }
-  for (const int queries : {3, 24}) {
-    benchmark::RegisterBenchmark(
-        (table + "/attention_segment/queries:" + std::to_string(queries))
-            .c_str(),
-        [&kernels, queries](benchmark::State& state) {
-          Segment(state, kernels, queries);
-        });
+  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+    for (const int queries : {3, 24}) {
+      benchmark::RegisterBenchmark(
+          (table + "/attention_segment/" + std::string(name) +
+           "/queries:" + std::to_string(queries))
+              .c_str(),
+          [&kernels, dtype = dtype, queries](benchmark::State& state) {
+            Segment(state, kernels, dtype, queries);
+          });
+    }
   }
   for (const int n : {576, 1536}) {
     benchmark::RegisterBenchmark(
