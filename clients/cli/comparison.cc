@@ -25,8 +25,8 @@ void VisibleTrace::Note(const v1::ScoreResponse& event) {
   // A chunk that no update has followed evicted nothing.
   if (read_ > 0) points_.push_back({read_, read_ - evicted_});
   // The row of a token scores the one after it.
-  read_ = event.chunk().first_position() +
-          event.chunk().log_likelihoods_size() - 1;
+  read_ =
+      event.chunk().first_position() + event.chunk().log_likelihoods_size() - 1;
 }
 
 uint64_t VisibleTrace::At(uint64_t position) const {
