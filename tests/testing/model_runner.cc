@@ -101,19 +101,27 @@ std::vector<Rows> ModelRunner::Step(const std::vector<Part>& parts) {
          .view = &views[i],
          .num_logits = parts[i].num_logits < 0 ? rows : parts[i].num_logits});
   }
+  const Rows rows = Forward(batch);
+  std::vector<Rows> out;
+  auto next = rows.begin();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    manager_.Commit(parts[i].id);
+    out.emplace_back(next, next + batch.chunks[i].num_logits);
+    next += batch.chunks[i].num_logits;
+  }
+  return out;
+}
+
+Rows ModelRunner::Forward(const backends::Batch& batch) {
   const int width = config().vocabulary_size;
   std::vector<float> logits(int64_t{batch.logits_rows()} * width);
   Check(model_->Forward(batch, *storage_, absl::MakeSpan(logits)));
-  std::vector<Rows> out;
-  const float* next = logits.data();
-  for (size_t i = 0; i < parts.size(); ++i) {
-    manager_.Commit(parts[i].id);
-    out.emplace_back();
-    for (int row = 0; row < batch.chunks[i].num_logits; ++row, next += width) {
-      out.back().emplace_back(next, next + width);
-    }
+  Rows rows;
+  for (int row = 0; row < batch.logits_rows(); ++row) {
+    const auto first = logits.begin() + int64_t{row} * width;
+    rows.emplace_back(first, first + width);
   }
-  return out;
+  return rows;
 }
 
 std::vector<int32_t> RandomIds(int count, int vocabulary_size, uint64_t seed) {

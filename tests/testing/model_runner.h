@@ -63,6 +63,9 @@ class ModelRunner {
   };
   std::vector<Rows> Step(const std::vector<Part>& parts);
 
+  // A step whose views the test has made itself; the wanted logits, in order.
+  Rows Forward(const backends::Batch& batch);
+
   cache::CacheManager& manager() { return manager_; }
   cache::KvStorage& storage() { return *storage_; }
   const backends::ModelConfig& config() const { return model_->config(); }
