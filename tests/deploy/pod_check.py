@@ -119,7 +119,8 @@ def hides_the_admin_service(pod):
 def generates(pod):
     call, make = pod.method("millrace.v1.InferenceService", "Generate")
     request = make({"inputs": [{"text": "The capital of France is"}],
-                    "stopping": {"max_tokens": 8}})
+                    "stopping": {"max_tokens": 8,
+                                 "ignore_end_of_turn": True}})
     ids = [i for r in call(request, timeout=60) for i in r.output.token_ids]
     assert len(ids) == 8, f"{len(ids)} tokens"
 
