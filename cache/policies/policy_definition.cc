@@ -62,6 +62,12 @@ std::string PinsText(const Pins& pins) {
       ",pin_tokens=", pins.pin_tokens);
 }
 
+std::vector<RunRule> KeptAndNewest(int64_t kept, int64_t dropped) {
+  const RunRule newest{.begin = kept + dropped};
+  if (kept == 0) return {newest};
+  return {RunRule{.end = kept, .shift = dropped}, newest};
+}
+
 std::vector<PolicyOptionInfo> WithPins(std::vector<PolicyOptionInfo> own) {
   own.push_back({.name = "pin_system_prompt",
                  .type = "bool",

@@ -49,6 +49,9 @@ absl::StatusOr<Pins> ReadPins(const PolicyOptionReader& options,
                               const PolicyContext& context);
 // ",pin_system_prompt=true,pin_tokens=0"
 std::string PinsText(const Pins& pins);
+// The rules of a policy that keeps the first `kept` tokens, and does not see
+// the `dropped` ones behind them: what is kept comes nearer by so many.
+std::vector<RunRule> KeptAndNewest(int64_t kept, int64_t dropped);
 // The options' descriptions, to be put behind a policy's own.
 std::vector<PolicyOptionInfo> WithPins(std::vector<PolicyOptionInfo> own);
 

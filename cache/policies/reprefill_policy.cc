@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace millrace::cache {
@@ -38,9 +37,7 @@ class ReprefillPolicy final : public CachePolicy {
   }
 
   std::vector<RunRule> Rules(int64_t t) const override {
-    const RunRule newest{.begin = kept_ + Skipped(t)};
-    if (kept_ == 0) return {newest};
-    return {RunRule{.end = kept_, .shift = Skipped(t)}, newest};
+    return KeptAndNewest(kept_, Skipped(t));
   }
 
   int64_t NextCut(int64_t t) const override {
@@ -87,11 +84,7 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
                                     .rebuild_every = *every,
                                     .pinned_tokens = pins->pinned},
                                    context.trained_context);
-  if (!policy.ok()) {
-    const absl::string_view message = policy.status().message();
-    const bool rebuilds = absl::StartsWith(message, "rebuild_every=");
-    return InvalidPolicy(rebuilds ? "rebuild_every" : "window_tokens", message);
-  }
+  if (!policy.ok()) return policy.status();
   const absl::Status memory = CheckMemory(**policy, context, "window_tokens");
   if (!memory.ok()) return memory;
   return MadePolicy{
@@ -126,24 +119,28 @@ absl::StatusOr<std::shared_ptr<const CachePolicy>> NewReprefillPolicy(
     const ReprefillOptions& options, int64_t trained_context) {
   const int64_t window = options.window_tokens;
   if (window < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("window_tokens=", window, ": must be 1 or more"));
+    return InvalidPolicy("window_tokens", absl::StrCat("window_tokens=", window,
+                                                       ": must be 1 or more"));
   }
   if (options.pinned_tokens < 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "pin_tokens=", options.pinned_tokens, ": must be 0 or more"));
+    return InvalidPolicy("window_tokens",
+                         absl::StrCat("pin_tokens=", options.pinned_tokens,
+                                      ": must be 0 or more"));
   }
   // Compared without a sum: either count may be near the end of its range.
   if (options.pinned_tokens >= trained_context ||
       window > trained_context - options.pinned_tokens - 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "window_tokens=", window, " + pinned tokens=", options.pinned_tokens,
-        " + 1 exceeds the model's trained context of ", trained_context));
+    return InvalidPolicy(
+        "window_tokens",
+        absl::StrCat("window_tokens=", window,
+                     " + pinned tokens=", options.pinned_tokens,
+                     " + 1 exceeds the model's trained context of ",
+                     trained_context));
   }
   if (options.rebuild_every < 1 || options.rebuild_every > window) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("rebuild_every=", options.rebuild_every,
-                     ": must be 1 to window_tokens=", window));
+    return InvalidPolicy("rebuild_every",
+                         absl::StrCat("rebuild_every=", options.rebuild_every,
+                                      ": must be 1 to window_tokens=", window));
   }
   return std::make_shared<const ReprefillPolicy>(options);
 }

@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace millrace::cache {
@@ -38,10 +37,7 @@ class ShiftPolicy final : public CachePolicy {
   int64_t MaxDistance() const override { return options_.context_tokens - 1; }
 
   std::vector<RunRule> Rules(int64_t t) const override {
-    const int64_t dropped = Dropped(t);
-    const RunRule newest{.begin = kept_ + dropped};
-    if (kept_ == 0) return {newest};
-    return {RunRule{.end = kept_, .shift = dropped}, newest};
+    return KeptAndNewest(kept_, Dropped(t));
   }
 
   int64_t NextCut(int64_t t) const override {
@@ -86,12 +82,7 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
                                 .n_discard = *discard,
                                 .pinned_tokens = pins->pinned},
                                context.trained_context);
-  if (!policy.ok()) {
-    const bool discards =
-        absl::StrContains(policy.status().message(), "n_discard=");
-    return InvalidPolicy(discards ? "n_discard" : "context_tokens",
-                         policy.status().message());
-  }
+  if (!policy.ok()) return policy.status();
   const absl::Status memory = CheckMemory(**policy, context, "context_tokens");
   if (!memory.ok()) return memory;
   return MadePolicy{
@@ -132,20 +123,24 @@ absl::StatusOr<std::shared_ptr<const CachePolicy>> NewShiftPolicy(
     const ShiftOptions& options, int64_t trained_context) {
   const int64_t size = options.context_tokens, kept = Kept(options);
   if (size < 2 || size > trained_context) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "context_tokens=", size,
-        ": must be 2 to the model's trained context of ", trained_context));
+    return InvalidPolicy(
+        "context_tokens",
+        absl::StrCat("context_tokens=", size,
+                     ": must be 2 to the model's trained context of ",
+                     trained_context));
   }
   if (options.n_keep < 0 || options.pinned_tokens < 0 || kept > size - 2) {
     const bool pinned = options.pinned_tokens > options.n_keep;
-    return absl::InvalidArgumentError(
+    return InvalidPolicy(
+        "context_tokens",
         absl::StrCat(pinned ? "pinned tokens=" : "n_keep=", kept,
                      ": must be 0 to context_tokens=", size, " - 2"));
   }
   if (options.n_discard < 1 || options.n_discard > size - kept - 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "n_discard=", options.n_discard, ": must be 1 to context_tokens=", size,
-        " - ", kept, " that are kept - 1"));
+    return InvalidPolicy(
+        "n_discard", absl::StrCat("n_discard=", options.n_discard,
+                                  ": must be 1 to context_tokens=", size, " - ",
+                                  kept, " that are kept - 1"));
   }
   return std::make_shared<const ShiftPolicy>(options);
 }
