@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "cache/policies/registry.h"
+#include "tests/cache/asked_policy.h"
 #include "tests/cache/told_sequence.h"
 
 namespace millrace::cache {
@@ -89,19 +89,8 @@ TEST(ReprefillPolicyTest, HoldsNoMoreWhateverComesAtOnce) {
   EXPECT_EQ(Reprefill(1024, 1, 100)->MaxDistance(), 1124);
 }
 
-absl::Status Refusal(const std::string& text, int64_t pinned = 0) {
-  return MakePolicy(ParsePolicy(text).value(), {.trained_context = kContext,
-                                                .pinned_tokens = pinned,
-                                                .max_resident_tokens = 5000,
-                                                .extra_tokens = 64})
-      .status();
-}
-
 TEST(ReprefillPolicyTest, MovesByHalfAWindowUnlessTold) {
-  const auto made =
-      MakePolicy(ParsePolicy("reprefill").value(), {.trained_context = kContext,
-                                                    .max_resident_tokens = 5000,
-                                                    .extra_tokens = 64});
+  const auto made = Asked("reprefill");
   EXPECT_EQ(made->text,
             "reprefill:window_tokens=1024,rebuild_every=512,"
             "pin_system_prompt=true,pin_tokens=0");

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cache/policies/registry.h"
+#include "tests/cache/asked_policy.h"
 #include "tests/cache/told_sequence.h"
 
 namespace millrace::cache {
@@ -88,20 +89,8 @@ TEST(ShiftPolicyTest, ACutGoesBackOverAShiftThatTheHoldCovers) {
   EXPECT_EQ(sequence.Resident(), "[0,4)[10,25)");
 }
 
-absl::Status Refusal(const std::string& text, int64_t pinned = 0) {
-  return MakePolicy(ParsePolicy(text).value(), {.trained_context = kContext,
-                                                .pinned_tokens = pinned,
-                                                .max_resident_tokens = 5000,
-                                                .extra_tokens = 64})
-      .status();
-}
-
 TEST(ShiftPolicyTest, DiscardsHalfOfWhatIsNotKeptUnlessTold) {
-  const auto made =
-      MakePolicy(ParsePolicy("shift").value(), {.trained_context = kContext,
-                                                .pinned_tokens = 24,
-                                                .max_resident_tokens = 5000,
-                                                .extra_tokens = 64});
+  const auto made = Asked("shift", /*pinned=*/24);
   EXPECT_EQ(made->text,
             "shift:context_tokens=1024,n_keep=4,n_discard=500,"
             "pin_system_prompt=true,pin_tokens=0");
