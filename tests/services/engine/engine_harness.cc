@@ -1,5 +1,7 @@
 #include "tests/services/engine/engine_harness.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 
 #include "cache/policies/full_policy.h"
@@ -100,6 +102,14 @@ void Writer::OnRows(int64_t first, int64_t count,
 void Writer::OnError(const absl::Status& status) {
   errors.push_back(status);
   if (std::exchange(left_, 0) > 0) done_->Notify();
+}
+
+void Scorer::OnRows(int64_t first, int64_t count,
+                    absl::Span<const float> logits) {
+  EXPECT_EQ(first * 97, static_cast<int64_t>(all.size()));
+  EXPECT_EQ(count * 97, static_cast<int64_t>(logits.size()));
+  all.insert(all.end(), logits.begin(), logits.end());
+  if (sequence->pending_tokens() == 0) done.Notify();
 }
 
 }  // namespace millrace::engine

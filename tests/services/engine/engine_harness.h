@@ -79,6 +79,18 @@ class Writer : public SequenceClient {
   Engine* engine_ = nullptr;
 };
 
+// A client that keeps the logits of all rows, which come once and in order.
+class Scorer : public SequenceClient {
+ public:
+  void OnRows(int64_t first, int64_t count,
+              absl::Span<const float> logits) override;
+  void OnError(const absl::Status&) override {}
+
+  std::unique_ptr<Sequence> sequence;
+  std::vector<float> all;   // [rows][97]
+  absl::Notification done;  // nothing is pending any more
+};
+
 }  // namespace millrace::engine
 
 #endif  // MILLRACE_TESTS_SERVICES_ENGINE_ENGINE_HARNESS_H_

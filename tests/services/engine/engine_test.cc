@@ -113,23 +113,6 @@ TEST(EngineTest, ReportsEachTokenOnceInOrder) {
               writer.rows == std::vector(expected.begin(), expected.end() - 1));
 }
 
-// A client that keeps every row's logits.
-class Scorer : public SequenceClient {
- public:
-  void OnRows(int64_t first, int64_t count,
-              absl::Span<const float> logits) override {
-    EXPECT_EQ(first * 97, static_cast<int64_t>(all.size()));
-    EXPECT_EQ(count * 97, static_cast<int64_t>(logits.size()));
-    all.insert(all.end(), logits.begin(), logits.end());
-    if (sequence->pending_tokens() == 0) done.Notify();
-  }
-  void OnError(const absl::Status&) override {}
-
-  std::unique_ptr<Sequence> sequence;
-  std::vector<float> all;
-  absl::Notification done;
-};
-
 TEST(EngineTest, GivesTheLogitsOfEveryRowWhereAllAreWanted) {
   const std::vector<int32_t> text = Text(6, 150);
   EngineHarness harness;

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "cache/policies/reprefill_policy.h"
 #include "services/engine/engine.h"
 #include "tests/services/engine/engine_harness.h"
@@ -19,8 +18,6 @@ namespace millrace::engine {
 namespace {
 
 using testing::FakeOracle;
-
-constexpr size_t kVocabulary = 97;
 
 struct Case {
   int64_t window, every, pinned;
@@ -65,23 +62,6 @@ TEST_P(RebuildTest, WritesWhatTheOracleSaysWhateverTheChunks) {
     }
   }
 }
-
-// A client that keeps every row's logits.
-class Scorer : public SequenceClient {
- public:
-  void OnRows(int64_t first, int64_t count,
-              absl::Span<const float> logits) override {
-    EXPECT_EQ(static_cast<size_t>(first) * kVocabulary, all.size());
-    EXPECT_EQ(static_cast<size_t>(count) * kVocabulary, logits.size());
-    all.insert(all.end(), logits.begin(), logits.end());
-    if (sequence->pending_tokens() == 0) done.Notify();
-  }
-  void OnError(const absl::Status&) override {}
-
-  std::unique_ptr<Sequence> sequence;
-  std::vector<float> all;
-  absl::Notification done;
-};
 
 TEST_P(RebuildTest, EachRowIsScoredOnceAsItsOwnTextSays) {
   const std::vector<int32_t> text = Text(6, 150);
