@@ -281,3 +281,13 @@ class RawSession:
         if self.call is not None:
             self.call.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
+
+
+async def still_serves(channel):
+    """The next request is answered as if nothing had been."""
+    session = RawSession(channel)
+    await session.open(format=PLAIN, sampling=GREEDY)
+    seq = await session.append("The river",
+                               then_generate={"stopping": budget(2)})
+    await session.turn(seq)
+    await session.close()

@@ -12,7 +12,7 @@ from millrace.v1 import (control_pb2, control_pb2_grpc, inference_pb2,
 
 import raw_session
 from raw_session import (CHAT, GREEDY, PLAIN, RawSession, as_inputs, budget,
-                         sinks)
+                         sinks, still_serves)
 
 MIB = 1 << 20
 
@@ -20,7 +20,7 @@ MIB = 1 << 20
 @pytest.fixture
 async def bounded(server, channel, admin):
     """Warms the server up; afterwards it has grown by at most `.mib`."""
-    await serves(channel)
+    await still_serves(channel)
     before = server.resident_bytes()
 
     class Bound:
@@ -29,16 +29,7 @@ async def bounded(server, channel, admin):
     yield Bound
     grown = (server.resident_bytes() - before) / MIB
     assert grown < Bound.mib, f"the server has grown by {grown:.0f} MiB"
-    await serves(channel)
-
-
-async def serves(channel):
-    session = RawSession(channel)
-    await session.open(format=PLAIN, sampling=GREEDY)
-    seq = await session.append("The river",
-                               then_generate={"stopping": budget(2)})
-    await session.turn(seq)
-    await session.close()
+    await still_serves(channel)
 
 
 async def test_10_mb_into_a_session(sessions, bounded):
@@ -161,7 +152,7 @@ async def test_metadata_beyond_its_limit(server, channel):
                                   metadata=[("x-long", "x" * 20_000)])
         assert error.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED,
                                       grpc.StatusCode.UNAVAILABLE)
-    await serves(channel)
+    await still_serves(channel)
 
 
 async def test_logs_never_hold_text(server, sessions):

@@ -24,19 +24,9 @@ from millrace.v1 import (common_pb2, control_pb2, control_pb2_grpc,
 
 import failures
 from raw_session import (CHAT, ENDLESS, GREEDY, PLAIN, RawSession, as_inputs,
-                         budget, sinks)
+                         sinks, still_serves)
 
 NAN = math.nan
-
-
-async def still_serves(channel):
-    """The next request is answered as if nothing had been."""
-    session = RawSession(channel)
-    await session.open(format=PLAIN, sampling=GREEDY)
-    seq = await session.append("The river",
-                               then_generate={"stopping": budget(2)})
-    await session.turn(seq)
-    await session.close()
 
 
 # ---- INVALID_FIELD ----

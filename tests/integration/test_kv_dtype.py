@@ -1,12 +1,11 @@
 """Servers that store keys and values in each of the types on offer."""
 
 import json
-import os
-import subprocess
 
 import grpc
 import millraced
 import pytest
+from client import run
 from millrace.v1 import (control_pb2, control_pb2_grpc, inference_pb2,
                          inference_pb2_grpc)
 
@@ -30,13 +29,9 @@ async def ask(channel):
 
 def info(server):
     """What `millrace info` prints."""
-    path = os.environ.get("MILLRACE_CLI", "")
-    if not os.access(path, os.X_OK):
-        pytest.skip("MILLRACE_CLI names no built client")
-    command = [path, f"--server={server.address}", "info"]
-    plain = subprocess.run(command, capture_output=True, text=True, check=True)
-    full = subprocess.run([*command, "--json"], capture_output=True, text=True,
-                          check=True)
+    plain = run(server, "info")
+    full = run(server, "info", "--json")
+    assert (plain.returncode, full.returncode) == (0, 0)
     return plain.stdout, json.loads(full.stdout)
 
 

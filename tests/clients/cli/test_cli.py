@@ -1,28 +1,12 @@
 """`millrace` against the real server: output, exit codes, and a terminal."""
 
 import json
-import os
 import re
 import subprocess
 
 import pytest
 import terminal
-
-
-def cli():
-    path = os.environ.get("MILLRACE_CLI", "")
-    if not os.access(path, os.X_OK):
-        pytest.skip("MILLRACE_CLI names no built client")
-    return path
-
-
-def run(server, *arguments, stdin="", **environment):
-    command = [cli()]
-    if server is not None:
-        command.append(f"--server={server.address}")
-    return subprocess.run(command + list(arguments), input=stdin,
-                          capture_output=True, text=True, timeout=120,
-                          env={**os.environ, **environment})
+from client import cli, run
 
 
 def test_generate_prints_one_json_object(server):

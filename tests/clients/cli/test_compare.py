@@ -4,35 +4,20 @@ import csv
 import json
 import lzma
 import math
-import os
 import pathlib
 import re
 import shutil
-import subprocess
 import xml.etree.ElementTree
 
 import pytest
 import terminal
+from client import cli, run
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 POLICIES = ["full:max_tokens=400", "window:window_tokens=127",
             "sinks:sink_tokens=4,window_tokens=123"]
 ASKED = [f"--policies={policy}" for policy in POLICIES]
 TOKENS = 700
-
-
-def cli():
-    path = os.environ.get("MILLRACE_CLI", "")
-    if not os.access(path, os.X_OK):
-        pytest.skip("MILLRACE_CLI names no built client")
-    return path
-
-
-def run(server, *arguments, stdin="", **environment):
-    return subprocess.run(
-        [cli(), f"--server={server.address}", *arguments], input=stdin,
-        capture_output=True, text=True, timeout=120,
-        env={**os.environ, **environment})
 
 
 @pytest.fixture(scope="module")
