@@ -44,6 +44,8 @@ struct LoadOptions {
 // What a policy or a session may ask of a backend.
 struct Capabilities {
   std::vector<cache::KvDtype> kv_dtypes;  // the default one first
+  // Whether KvView::key_positions and KvView::attention are carried out.
+  bool attention_scores = false;
 };
 
 class Backend {

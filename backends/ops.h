@@ -56,6 +56,9 @@ class Ops {
   // attended = soft-max over all visible keys of all runs, of
   // rotate(query, rule.QueryPosition(t)) . key / sqrt(head_dim), times values.
   // Keys and values are read as rounded into the cache, the row's own too.
+  // With view.key_positions, key i of a KV head, turned at p there, is looked
+  // at as if it stood at i: query and key are p - i apart less. Then adds up
+  // view.attention, where it is asked for.
   virtual void Attention(int layer) = 0;
 
   // residual += Wo attended.

@@ -22,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "cache/attention_scoring.h"
 #include "cache/eviction_plan.h"
 #include "cache/kv_view.h"
 #include "cache/sequence_view.h"
@@ -41,6 +42,8 @@ struct PolicyTraits {
   // Where the rules change, what is still visible is computed anew, as if the
   // text began there: see Recomputes and CacheManager::Rebuild.
   bool recomputes = false;
+  // The attention that the policy chooses by: see CachePolicy::scoring.
+  ScoreNeed scores = ScoreNeed::kNone;
 };
 
 class CachePolicy {
@@ -84,6 +87,15 @@ class CachePolicy {
   // these rules began; empty before the first time. Only with
   // traits().recomputes.
   virtual TextRange Recomputes(int64_t t) const { return {}; }
+
+  // How the policy chooses by attention; null, unless traits().scores. With it
+  // the positions of Rules are those within the cache, the same for all t, and
+  // Plan has nothing to evict. Lives as long as the policy.
+  virtual const AttentionScoring* scoring() const { return nullptr; }
+
+  // The most tokens that a text may have; kUnlimited, the default: the policy
+  // evicts, or stops by what is resident.
+  virtual int64_t MaxTextTokens() const { return kUnlimited; }
 
   // The ranges to evict before `num_new` tokens are appended: everything
   // resident that no row at or after `view.first_row` sees. Idempotent and

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "cache/kv_spec.h"
+#include "cache/kv_view.h"
 
 namespace millrace::cache {
 
@@ -39,6 +40,18 @@ class KvStorage {
   // REQUIRES: in.size() == blocks.size() * CanonicalBlockValues(spec()).
   virtual absl::Status WriteBlocks(absl::Span<const int32_t> blocks,
                                    absl::Span<const float> in) = 0;
+
+  // Copies keys and values of one layer and KV head from slot to slot, one move
+  // after another, as they are stored: bytes and scales. Slots of one kind.
+  // UNIMPLEMENTED on a backend without attention scores, which has no use for
+  // it.
+  struct SlotMove {
+    KvView::Slot from, to;
+  };
+  virtual absl::Status MoveSlots(int layer, int kv_head,
+                                 absl::Span<const SlotMove> moves) {
+    return absl::UnimplementedError("move slots: not on this storage");
+  }
 };
 
 // Numbers in the canonical form of one block.

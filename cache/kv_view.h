@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
+#include "cache/head_table.h"
 #include "cache/kv_spec.h"
 
 namespace millrace::cache {
@@ -60,16 +62,44 @@ struct KvRun {
   int64_t end_position() const { return first_position + length; }
 };
 
+// How much attention a chunk's rows pay to what is in the cache, for policies
+// that choose by it (attention_scoring.h). A backend carries this out for every
+// layer and KV head, row by row, in the order of the rows:
+//
+//   sums[i] = decay * sums[i] + row_weights[r] * sum over the KV head's query
+//             heads of the probability that row r gives to cache position i
+//
+// A row of weight 0 may be left out if decay is 1 or all rows before it are of
+// weight 0 and decay is 0.
+struct AttentionSums {
+  std::vector<float> row_weights;  // [rows of the chunk]
+  float decay = 1;
+  HeadTable<float>* sums = nullptr;  // borrowed
+};
+
 // What the rows of one chunk read: the runs, in ascending text positions. All
 // runs of a row enter one soft-max. The tokens of the chunk itself are in the
 // runs too: a row sees its own token and those before it in the chunk.
 //
 // Cheap to copy. The block spans are borrowed from the sequence's block table
 // and are valid until the next call of the cache manager on that sequence.
+//
+// Where each KV head keeps tokens of its own choice, the runs' positions, and
+// those that their rules speak of, are positions within the cache. Row t stands
+// at t - row_offset there; `key_positions` tells where in the text each key was
+// rotated, and attention looks at key i as if that had been at i.
 struct KvView {
   std::vector<KvRun> runs;
 
-  // The slot of a resident text position.
+  // Text positions less positions within the cache, of the chunk's rows.
+  int64_t row_offset = 0;
+  // The text position at which the key of a cache position is rotated; null: at
+  // the position that the runs say. Borrowed.
+  const HeadTable<int64_t>* key_positions = nullptr;
+  // Empty: nobody asks for it.
+  std::optional<AttentionSums> attention;
+
+  // The slot of a resident position, as the runs count.
   struct Slot {
     int32_t block = -1;
     int slot = 0;
