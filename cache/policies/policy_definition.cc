@@ -1,6 +1,7 @@
 #include "cache/policies/policy_definition.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/escaping.h"
@@ -45,10 +46,11 @@ absl::StatusOr<bool> PolicyOptionReader::Choice(
 }
 
 absl::StatusOr<Pins> ReadPins(const PolicyOptionReader& options,
-                              const PolicyContext& context) {
+                              const PolicyContext& context,
+                              int64_t default_pin_tokens) {
   const auto pin = options.Bool("pin_system_prompt", true);
   if (!pin.ok()) return pin.status();
-  const auto pin_tokens = options.Tokens("pin_tokens", 0);
+  const auto pin_tokens = options.Tokens("pin_tokens", default_pin_tokens);
   if (!pin_tokens.ok()) return pin_tokens.status();
   return Pins{
       .pin_system_prompt = *pin,
@@ -68,7 +70,8 @@ std::vector<RunRule> KeptAndNewest(int64_t kept, int64_t dropped) {
   return {RunRule{.end = kept, .shift = dropped}, newest};
 }
 
-std::vector<PolicyOptionInfo> WithPins(std::vector<PolicyOptionInfo> own) {
+std::vector<PolicyOptionInfo> WithPins(std::vector<PolicyOptionInfo> own,
+                                       absl::string_view pins_with_sink_token) {
   own.push_back({.name = "pin_system_prompt",
                  .type = "bool",
                  .default_value = "true",
@@ -78,8 +81,22 @@ std::vector<PolicyOptionInfo> WithPins(std::vector<PolicyOptionInfo> own) {
                  .type = "uint",
                  .default_value = "0",
                  .range = "0 to trained context - 2",
-                 .summary = "more tokens to keep from the start"});
+                 .summary = "more tokens to keep from the start",
+                 .default_with_sink_token = std::string(pins_with_sink_token)});
   return own;
+}
+
+int64_t DefaultSinkTokens(const PolicyContext& context) {
+  return context.has_sink_token ? 1 : 4;
+}
+
+PolicyOptionInfo SinkTokensInfo(std::string name, std::string range) {
+  return {.name = std::move(name),
+          .type = "uint",
+          .default_value = "4",
+          .range = std::move(range),
+          .summary = "tokens kept from the start of the text",
+          .default_with_sink_token = "1"};
 }
 
 std::string Excerpt(absl::string_view text) {

@@ -46,14 +46,25 @@ struct Pins {
   int64_t pinned = 0;      // the system prompt's tokens if those are more
 };
 absl::StatusOr<Pins> ReadPins(const PolicyOptionReader& options,
-                              const PolicyContext& context);
+                              const PolicyContext& context,
+                              int64_t default_pin_tokens = 0);
 // ",pin_system_prompt=true,pin_tokens=0"
 std::string PinsText(const Pins& pins);
 // The rules of a policy that keeps the first `kept` tokens, and does not see
 // the `dropped` ones behind them: what is kept comes nearer by so many.
 std::vector<RunRule> KeptAndNewest(int64_t kept, int64_t dropped);
-// The options' descriptions, to be put behind a policy's own.
-std::vector<PolicyOptionInfo> WithPins(std::vector<PolicyOptionInfo> own);
+// The options' descriptions, to be put behind a policy's own. The second
+// argument is `pin_tokens` of a model with a sink token, if that differs.
+std::vector<PolicyOptionInfo> WithPins(
+    std::vector<PolicyOptionInfo> own,
+    absl::string_view pins_with_sink_token = "");
+
+// The sinks of a policy that is told no number: 4, as StreamingLLM advises for
+// models that were trained without a sink token, and 1 for those with one
+// (https://arxiv.org/abs/2309.17453, tables 2 and 3).
+int64_t DefaultSinkTokens(const PolicyContext& context);
+// The description of the option that says how many.
+PolicyOptionInfo SinkTokensInfo(std::string name, std::string range);
 
 struct PolicyDefinition {
   PolicyInfo info;

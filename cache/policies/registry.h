@@ -40,6 +40,9 @@ struct PolicyContext {
   // holds beyond what is visible: one chunk and the rollback hold.
   int64_t max_resident_tokens = 0;
   int64_t extra_tokens = 0;
+  // Whether the model was trained with a dedicated sink token, which then
+  // stands in front of every text: such a model needs that one sink alone.
+  bool has_sink_token = false;
 };
 
 // What happens to a turn when a policy that may not evict is full.
@@ -56,6 +59,8 @@ struct MadePolicy {
 struct PolicyOptionInfo {
   std::string name, type;  // "uint", "bool", or "stop|error"
   std::string default_value, range, summary;
+  // The default for a model with a sink token; empty: the same.
+  std::string default_with_sink_token = "";
 };
 struct PolicyInfo {
   std::string name, summary;

@@ -78,7 +78,8 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
   const auto every =
       options.Tokens("rebuild_every", std::max<int64_t>(1, *window / 2));
   if (!every.ok()) return every.status();
-  const auto pins = ReadPins(options, context);
+  // A model with a sink token never saw a text without it in front.
+  const auto pins = ReadPins(options, context, context.has_sink_token ? 1 : 0);
   if (!pins.ok()) return pins.status();
   auto policy = NewReprefillPolicy({.window_tokens = *window,
                                     .rebuild_every = *every,
@@ -111,7 +112,8 @@ PolicyDefinition ReprefillPolicyDefinition() {
                      .type = "uint",
                      .default_value = "half of window_tokens",
                      .range = "1 to window_tokens",
-                     .summary = "tokens by which the window moves at once"}})},
+                     .summary = "tokens by which the window moves at once"}},
+                   /*pins_with_sink_token=*/"1")},
       .make = Make};
 }
 

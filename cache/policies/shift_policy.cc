@@ -69,7 +69,7 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& options,
   const ShiftOptions defaults;
   const auto size = options.Tokens("context_tokens", defaults.context_tokens);
   if (!size.ok()) return size.status();
-  const auto keep = options.Tokens("n_keep", defaults.n_keep);
+  const auto keep = options.Tokens("n_keep", DefaultSinkTokens(context));
   if (!keep.ok()) return keep.status();
   const auto pins = ReadPins(options, context);
   if (!pins.ok()) return pins.status();
@@ -106,11 +106,7 @@ PolicyDefinition ShiftPolicyDefinition() {
                      .default_value = "1024",
                      .range = "2 to trained context",
                      .summary = "tokens seen at most, the newest included"},
-                    {.name = "n_keep",
-                     .type = "uint",
-                     .default_value = "4",
-                     .range = "0 to context_tokens - 2",
-                     .summary = "tokens kept from the start of the text"},
+                    SinkTokensInfo("n_keep", "0 to context_tokens - 2"),
                     {.name = "n_discard",
                      .type = "uint",
                      .default_value = "half of what is not kept",

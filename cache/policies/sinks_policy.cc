@@ -73,7 +73,7 @@ struct Asked {
 
 absl::StatusOr<Asked> Read(const PolicyOptionReader& options,
                            const PolicyContext& context) {
-  const auto sinks = options.Tokens("sink_tokens", SinksOptions().sink_tokens);
+  const auto sinks = options.Tokens("sink_tokens", DefaultSinkTokens(context));
   if (!sinks.ok()) return sinks.status();
   const auto pins = ReadPins(options, context);
   if (!pins.ok()) return pins.status();
@@ -126,11 +126,7 @@ PolicyDefinition SinksPolicyDefinition() {
       .info = {.name = "sinks",
                .summary = "keeps the first tokens and a window of recent ones",
                .options = WithPins(
-                   {{.name = "sink_tokens",
-                     .type = "uint",
-                     .default_value = "4",
-                     .range = "0 to trained context - 2",
-                     .summary = "tokens kept from the start of the text"},
+                   {SinkTokensInfo("sink_tokens", "0 to trained context - 2"),
                     {.name = "window_tokens",
                      .type = "uint",
                      .default_value = "a cache of 2048, or half the context",

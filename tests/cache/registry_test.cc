@@ -2,9 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "absl/status/status.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "cache/policies/policy_definition.h"
 
 namespace millrace::cache {
@@ -58,6 +63,41 @@ TEST(RegistryTest, ThePinnedPromptTakesTheSinksPlace) {
   EXPECT_EQ(Make("sinks", context)->sink_tokens, 100);
   EXPECT_EQ(Make("sinks:pin_system_prompt=false", context)->sink_tokens, 4);
   EXPECT_EQ(Make("sinks:pin_tokens=150", context)->sink_tokens, 150);
+}
+
+TEST(RegistryTest, AModelWithASinkTokenKeepsThatOneUnlessTold) {
+  PolicyContext context = kRoomy;
+  context.has_sink_token = true;
+  constexpr char kPins[] = ",pin_system_prompt=true,pin_tokens=";
+  // 1 + 2046 + the token itself: a cache of 2,048.
+  EXPECT_EQ(Text("sinks", context),
+            absl::StrCat("sinks:sink_tokens=1,window_tokens=2046", kPins, 0));
+  // (1024 - 1) / 2 tokens are dropped at once.
+  EXPECT_EQ(Text("shift", context),
+            absl::StrCat("shift:context_tokens=1024,n_keep=1,n_discard=511",
+                         kPins, 0));
+  EXPECT_EQ(
+      Text("reprefill", context),
+      absl::StrCat("reprefill:window_tokens=1024,rebuild_every=512", kPins, 1));
+  EXPECT_EQ(Text("window", context), Text("window"));
+  EXPECT_EQ(Make("sinks:sink_tokens=0", context)->sink_tokens, 0);
+  EXPECT_EQ(Make("shift:n_keep=5", context)->sink_tokens, 5);
+  EXPECT_EQ(Make("reprefill:pin_tokens=0", context)->sink_tokens, 0);
+}
+
+TEST(RegistryTest, DescriptionsSayTheDefaultOfAModelWithASinkToken) {
+  std::vector<std::string> other;
+  for (const PolicyInfo& policy : AllPolicies()) {
+    for (const PolicyOptionInfo& option : policy.options) {
+      if (option.default_with_sink_token.empty()) continue;
+      other.push_back(absl::StrCat(policy.name, ".", option.name, "=",
+                                   option.default_with_sink_token));
+    }
+  }
+  for (const char* known :
+       {"sinks.sink_tokens=1", "reprefill.pin_tokens=1", "shift.n_keep=1"}) {
+    EXPECT_EQ(std::count(other.begin(), other.end(), known), 1) << known;
+  }
 }
 
 TEST(RegistryTest, TheCanonicalTextParsesBackToItself) {
