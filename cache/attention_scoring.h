@@ -35,10 +35,11 @@ enum class ScoreScope { kLayer, kHead };
 
 // The facts about a sequence that a cut depends on.
 struct ScoredState {
-  int64_t length = 0;       // tokens of the text that are computed
-  int64_t resident = 0;     // of these, in the cache; the same in every scope
-  int64_t input_begin = 0;  // where the input that is being read begins,
-  int64_t input_end = 0;    // and ends; at or below `length`: it decodes
+  int64_t length = 0;    // tokens of the text that are computed
+  int64_t resident = 0;  // of these, in the cache; the same in every scope
+  // Where the input that is being read ends; kUnlimited: not yet known; at or
+  // below `length`: what comes is decoded.
+  int64_t input_end = 0;
 };
 
 class AttentionScoring {
@@ -47,15 +48,19 @@ class AttentionScoring {
 
   virtual ScoreScope scope() const = 0;
 
-  // The text length at which the next cut may be: a chunk ends there. Greater
-  // than state.length; kUnlimited: none in sight.
+  // Tokens that every scope keeps at a cut, or all if there are no more.
+  virtual int64_t budget_tokens() const = 0;
+
+  // The text length at which the next cut will be, as far as is known: a chunk
+  // ends there. Greater than state.length; kUnlimited: none in sight.
   virtual int64_t NextCut(const ScoredState& state) const = 0;
 
-  // Whether tokens are to be chosen now, before the next one is appended.
-  virtual bool CutsNow(const ScoredState& state) const = 0;
+  // Whether, with these tokens computed and before the next one is appended, a
+  // cut is made.
+  virtual bool CutsAt(const ScoredState& state) const = 0;
 
-  // Whether `rows` rows that begin at state.length count, and how much. False:
-  // none of them does, and `weights`, [rows], is left alone.
+  // How much the rows that begin at state.length count, [rows]; returns whether
+  // any does.
   virtual bool Weights(const ScoredState& state,
                        absl::Span<float> weights) const = 0;
 
@@ -69,8 +74,13 @@ class AttentionScoring {
   // of the input is known, since their rows count.
   virtual int64_t HeldBackTokens() const { return 0; }
 
-  // The cache positions that survive, ascending: as many for all `sums` of one
-  // length. Deterministic; equal sums go against the older token.
+  // Whether rows look at keys over their distance in the text; else over that
+  // within the cache.
+  virtual bool KeepsTextDistances() const { return false; }
+
+  // The cache positions that survive, ascending, budget_tokens() of them.
+  // Deterministic; equal sums go against the older token.
+  // REQUIRES: more sums than that.
   virtual std::vector<int64_t> Survivors(
       absl::Span<const float> sums) const = 0;
 };

@@ -15,8 +15,11 @@ struct SequenceView {
   // The position that no row to come is below: `length`, or less while tokens
   // are held for a rollback.
   int64_t first_row = 0;
-  // What is resident: ascending, disjoint. Borrowed for the call.
+  // What is resident: ascending, disjoint; in positions within the cache if the
+  // policy has a scoring(). Borrowed for the call.
   absl::Span<const TextRange> resident;
+  // See ScoredState; told to policies with a scoring() alone.
+  int64_t input_end = 0;
 };
 
 }  // namespace millrace::cache

@@ -1,6 +1,7 @@
 #include "cache/policies/policy_definition.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/cord.h"
@@ -27,6 +28,18 @@ absl::StatusOr<int64_t> PolicyOptionReader::Tokens(
                                             ": not a number of tokens"));
   }
   return tokens;
+}
+
+absl::StatusOr<double> PolicyOptionReader::Number(absl::string_view name,
+                                                  double default_value) const {
+  const std::string* value = Find(name);
+  if (value == nullptr) return default_value;
+  double number = 0;
+  if (!absl::SimpleAtod(*value, &number) || !std::isfinite(number)) {
+    return InvalidPolicy(
+        name, absl::StrCat(name, "=", Excerpt(*value), ": not a number"));
+  }
+  return number;
 }
 
 absl::StatusOr<bool> PolicyOptionReader::Bool(absl::string_view name,

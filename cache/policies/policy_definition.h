@@ -26,6 +26,9 @@ class PolicyOptionReader {
   // A count of tokens, 0 to 2^32 - 1.
   absl::StatusOr<int64_t> Tokens(absl::string_view name,
                                  int64_t default_value) const;
+  // A finite number, such as "0.5".
+  absl::StatusOr<double> Number(absl::string_view name,
+                                double default_value) const;
   // "true" or "false".
   absl::StatusOr<bool> Bool(absl::string_view name, bool default_value) const;
   // One of two words; the answer says whether it is the second.

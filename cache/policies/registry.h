@@ -57,7 +57,7 @@ struct MadePolicy {
 
 // For `GetServerInfo` and --help.
 struct PolicyOptionInfo {
-  std::string name, type;  // "uint", "bool", or "stop|error"
+  std::string name, type;  // "uint", "bool", "float", or "stop|error"
   std::string default_value, range, summary;
   // The default for a model with a sink token; empty: the same.
   std::string default_with_sink_token = "";
