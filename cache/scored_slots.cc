@@ -37,13 +37,18 @@ ScoredSlots::ScoredSlots(const CachePolicy& policy, const KvSpec& spec,
       checkpoint_sums_(accumulates_ ? spec.num_layers : 0, spec.num_kv_heads,
                        capacity) {}
 
+ScoredState ScoredSlots::State() const {
+  const int64_t resident =
+      cut_due_ ? std::min(slots(), scoring_.budget_tokens()) : slots();
+  return {.length = length_, .resident = resident, .input_end = input_end_};
+}
+
 int64_t ScoredSlots::MaxChunk() const {
   const int64_t cut = scoring_.NextCut(State());
   return cut == kUnlimited ? kUnlimited : cut - length_;
 }
 
-void ScoredSlots::CutIfDue(const Move& move) {
-  if (!cut_due_) return;
+void ScoredSlots::Cut(const Move& move) {
   cut_due_ = false;
   const int64_t kept = scoring_.budget_tokens();
   if (slots() > kept) {
@@ -111,7 +116,7 @@ void ScoredSlots::Begin(int64_t tokens, KvView* view) {
 void ScoredSlots::Commit(int64_t tokens) {
   length_ += tokens;
   if (counts_) counted_end_ = length_;
-  cut_due_ = scoring_.CutsAt(State());
+  cut_due_ = tokens > 0 && scoring_.CutsAt(State());
 }
 
 void ScoredSlots::Truncate(int64_t length) {

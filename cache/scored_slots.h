@@ -39,17 +39,19 @@ class ScoredSlots {
 
   // What is read now ends at this text length: see ScoredState.
   void SetInputEnd(int64_t input_end) { input_end_ = input_end; }
+  int64_t input_end() const { return input_end_; }
 
   // How many tokens may be appended at once.
   int64_t MaxChunk() const;
 
-  // Whether a cut is due, and its survivors, for each layer and KV head:
-  // ascending slots. `move` is told which slots to move where, in order, before
-  // they are forgotten: afterwards budget_tokens slots are in use, or as many
-  // as before.
+  // Whether a cut is to be made before the next tokens.
+  bool cut_due() const { return cut_due_; }
+  // Makes it: `move` is told, for each layer and KV head, which slots go to the
+  // first ones, ascending; as many for all. Not called if all tokens stay.
+  // REQUIRES: cut_due().
   using Move = std::function<void(int layer, int kv_head,
                                   absl::Span<const int64_t> survivors)>;
-  void CutIfDue(const Move& move);
+  void Cut(const Move& move);
 
   // Tokens are about to be computed in the next slots; tells the view.
   void Begin(int64_t tokens, KvView* view);
@@ -66,9 +68,8 @@ class ScoredSlots {
   std::vector<TextRange> Held() const;
 
  private:
-  ScoredState State() const {
-    return {.length = length_, .resident = slots(), .input_end = input_end_};
-  }
+  // As it will be when a cut that is due is made.
+  ScoredState State() const;
   void CutScope(int layer, int first_head, int heads, const Move& move);
   void Checkpoint();
   void Restore(int64_t length);
