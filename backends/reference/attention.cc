@@ -2,15 +2,21 @@
 // all scores, their largest, the exponentials and their sum, the weighted
 // values. Keys of a chunk's view are laid out first so that sixteen scores are
 // made side by side.
+//
+// A key that was turned at another position than the one where it is looked at
+// stays as it is: the query turns so much further.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
 
+#include "backends/reference/attention_sums.h"
 #include "backends/reference/lanes.h"
 #include "backends/reference/ops.h"
 #include "backends/reference/parallel.h"
+#include "backends/reference/rotations.h"
+#include "cache/kv_view.h"
 
 namespace millrace::backends::reference {
 namespace {
@@ -73,15 +79,46 @@ class Gatherer {
 // A stretch of visible tokens of a run: tokens begin <= i < end of it.
 struct Stretch {
   const HeadOfRun* head;
+  int64_t first_position;  // of the run
   int64_t begin, end;
 };
 
-Stretch Visible(const GatheredRun& run, int kv_head, int64_t t) {
+Stretch Visible(const GatheredRun& run, int kv_head, int64_t c) {
   const int64_t first = run.run.first_position;
-  const int64_t begin = std::max(first, run.run.rule.FirstVisible(t));
-  const int64_t end = std::min(run.run.end_position(), t + 1);
-  return {&run.heads[kv_head], begin - first, std::max(begin, end) - first};
+  const int64_t begin = std::max(first, run.run.rule.FirstVisible(c));
+  const int64_t end = std::min(run.run.end_position(), c + 1);
+  return {&run.heads[kv_head], first, begin - first,
+          std::max(begin, end) - first};
 }
+
+// By how much the key of token i was turned further than where it is looked at.
+class KeyLeads {
+ public:
+  KeyLeads(const cache::KvView& view, int layer, int kv_head) {
+    if (view.key_positions != nullptr) {
+      positions_ = view.key_positions->At(layer, kv_head);
+    }
+  }
+
+  int64_t Of(const Stretch& stretch, int64_t i) const {
+    if (positions_.empty()) return 0;
+    const int64_t position = stretch.first_position + i;
+    return positions_[position] - position;
+  }
+
+  // The tokens of the stretch from its begin on that turned equally far.
+  Stretch Equal(Stretch stretch) const {
+    int64_t i = stretch.begin;
+    if (positions_.empty()) return stretch;
+    const int64_t lead = Of(stretch, i);
+    while (i < stretch.end && Of(stretch, i) == lead) ++i;
+    stretch.end = i;
+    return stretch;
+  }
+
+ private:
+  absl::Span<const int64_t> positions_;
+};
 
 // Appends query . key for the tokens of the stretch.
 void AppendScores(const Stretch& stretch, absl::Span<const float> query,
@@ -124,6 +161,17 @@ void WeightedValues(absl::Span<const Stretch> stretches,
   }
 }
 
+// Remembers the weights of all stretches by cache position.
+void Keep(absl::Span<const Stretch> stretches, absl::Span<const float> weights,
+          int row, int head, Probabilities& probabilities) {
+  for (const Stretch& stretch : stretches) {
+    const size_t n = stretch.end - stretch.begin;
+    probabilities.Set(row, head, stretch.first_position + stretch.begin,
+                      weights.subspan(0, n));
+    weights.remove_prefix(n);
+  }
+}
+
 }  // namespace
 
 void ReferenceOps::Attention(int layer) {
@@ -142,20 +190,33 @@ void ReferenceOps::AttendChunk(int layer, const Chunk& chunk, int first_row) {
   for (const cache::KvRun& run : chunk.view->runs) {
     runs.push_back(Gatherer(*kv_, layer).Gather(run));
   }
+  const bool is_asked = chunk.view->attention.has_value();
+  Probabilities probabilities(
+      chunk.rows(), config_.num_heads,
+      is_asked ? chunk.view->attention->sums->capacity() : 0);
+  Rotations rotations(rope_);
   const auto attend = [&](int head, int r) {
-    const Row& row = rows_[r];
+    const int64_t c = rows_[r].cache_position;
+    const int kv_head = head / heads_per_kv_head;
     const size_t offset = (size_t(r) * config_.num_heads + head) * dim;
+    const KeyLeads leads(*chunk.view, layer, kv_head);
     std::vector<Stretch> stretches;
     std::vector<float> scores;
-    for (size_t i = 0; i < runs.size(); ++i) {
-      stretches.push_back(
-          Visible(runs[i], head / heads_per_kv_head, row.text_position));
-      std::vector<float> query(&query_[offset], &query_[offset + dim]);
-      Rotate(row.query[i].cosines, row.query[i].sines, absl::MakeSpan(query));
-      AppendScores(stretches.back(), query, scores);
+    for (const GatheredRun& run : runs) {
+      stretches.push_back(Visible(run, kv_head, c));
+      for (Stretch rest = stretches.back(); rest.begin < rest.end;) {
+        const Stretch equal = leads.Equal(rest);
+        const Rotation& rotation = rotations.At(run.run.rule.QueryPosition(c) +
+                                                leads.Of(equal, equal.begin));
+        std::vector<float> query(&query_[offset], &query_[offset + dim]);
+        Rotate(rotation.cosines, rotation.sines, absl::MakeSpan(query));
+        AppendScores(equal, query, scores);
+        rest.begin = equal.end;
+      }
     }
     SoftMax(scale, scores);
     WeightedValues(stretches, scores, {&attended_[offset], size_t(dim)});
+    if (is_asked) Keep(stretches, scores, r - first_row, head, probabilities);
   };
   Parallel(config_.num_heads * chunk.rows(), num_threads_,
            [&](int begin, int end) {
@@ -163,6 +224,7 @@ void ReferenceOps::AttendChunk(int layer, const Chunk& chunk, int first_row) {
                attend(i / chunk.rows(), first_row + i % chunk.rows());
              }
            });
+  if (is_asked) AddToSums(layer, probabilities, *chunk.view->attention);
 }
 
 }  // namespace millrace::backends::reference

@@ -27,7 +27,8 @@ class ReferenceBackend final : public Backend {
 
   Capabilities capabilities() const override {
     return {.kv_dtypes = {cache::KvDtype::kF16, cache::KvDtype::kBF16,
-                          cache::KvDtype::kF32}};
+                          cache::KvDtype::kF32},
+            .attention_scores = true};
   }
 
   // Weights as floats; per row, the activations of the step, those that an

@@ -65,6 +65,24 @@ absl::Status PlainKvStorage::WriteBlocks(absl::Span<const int32_t> blocks,
   return absl::OkStatus();
 }
 
+absl::Status PlainKvStorage::MoveSlots(int layer, int kv_head,
+                                       absl::Span<const SlotMove> moves) {
+  const size_t width = cache::BytesPerValue(spec_.dtype);
+  const size_t head = size_t{1} * kv_head * spec_.head_dim;
+  uint8_t* const bytes = static_cast<uint8_t*>(memory_);
+  for (const SlotMove& move : moves) {
+    for (const KvPart part : {KvPart::kKey, KvPart::kValue}) {
+      const auto numbers = [&](const cache::KvView::Slot& slot) {
+        return bytes +
+               width * (RowOffset(layer, part, slot.block, slot.slot) + head);
+      };
+      std::memmove(numbers(move.to), numbers(move.from),
+                   width * spec_.head_dim);
+    }
+  }
+  return absl::OkStatus();
+}
+
 void PlainKvStorage::StoreRow(int layer, KvPart part, int32_t block, int slot,
                               absl::Span<const float> row) {
   Store(RowOffset(layer, part, block, slot), row);

@@ -37,6 +37,9 @@ class PlainKvStorage final : public cache::KvStorage {
   absl::Status WriteBlocks(absl::Span<const int32_t> blocks,
                            absl::Span<const float> in) override;
 
+  absl::Status MoveSlots(int layer, int kv_head,
+                         absl::Span<const SlotMove> moves) override;
+
   // Values of all KV heads of one token: num_kv_heads * head_dim.
   int row_values() const { return spec_.num_kv_heads * spec_.head_dim; }
 

@@ -33,26 +33,13 @@ absl::Status ReferenceOps::Begin(const Batch& batch, cache::KvStorage& kv) {
 
 void ReferenceOps::AddRows(const Chunk& chunk) {
   for (int i = 0; i < chunk.rows(); ++i) {
-    Row row;
-    row.token_id = chunk.token_ids[i];
-    row.text_position = chunk.first_position + i;
-    row.slot = chunk.view->Find(row.text_position);
-    row.key = RotationAt(row.text_position);
-    for (const cache::KvRun& run : chunk.view->runs) {
-      row.query.push_back(
-          RotationAt(run.rule.QueryPosition(row.text_position)));
-    }
-    rows_.push_back(std::move(row));
+    const int64_t t = chunk.first_position + i;
+    const int64_t c = t - chunk.view->row_offset;
+    rows_.push_back({.token_id = chunk.token_ids[i],
+                     .cache_position = c,
+                     .slot = chunk.view->Find(c),
+                     .key = RotationAt(rope_, t)});
   }
-}
-
-ReferenceOps::Rotation ReferenceOps::RotationAt(int64_t position) const {
-  Rotation rotation;
-  rotation.cosines.resize(rope_.num_pairs());
-  rotation.sines.resize(rope_.num_pairs());
-  rope_.Angles(position, absl::MakeSpan(rotation.cosines),
-               absl::MakeSpan(rotation.sines));
-  return rotation;
 }
 
 void ReferenceOps::AddToResidual(const Matrix& weights,

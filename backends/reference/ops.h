@@ -17,6 +17,7 @@
 #include "backends/model_file/model_config.h"
 #include "backends/ops.h"
 #include "backends/reference/kv_storage.h"
+#include "backends/reference/rotations.h"
 #include "backends/reference/weights.h"
 #include "cache/kv_storage.h"
 
@@ -44,20 +45,14 @@ class ReferenceOps final : public Ops {
   void Write(Activation which, absl::Span<const float> in) override;
 
  private:
-  // Cosines and sines of the pairs of a head at one position.
-  struct Rotation {
-    std::vector<float> cosines, sines;
-  };
   struct Row {
     int32_t token_id;
-    int64_t text_position;
-    cache::KvView::Slot slot;     // where its key and value go
-    Rotation key;                 // at the text position
-    std::vector<Rotation> query;  // one for each run of the chunk's view
+    int64_t cache_position;  // the text position, if the view's row_offset is 0
+    cache::KvView::Slot slot;  // where its key and value go
+    Rotation key;              // at the text position
   };
 
   int num_rows() const { return static_cast<int>(rows_.size()); }
-  Rotation RotationAt(int64_t position) const;
   void AddRows(const Chunk& chunk);
   void StoreKey(int layer, const Row& row, absl::Span<float> key);
   void AttendChunk(int layer, const Chunk& chunk, int first_row);
