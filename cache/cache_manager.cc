@@ -18,12 +18,12 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // The resident tokens of a sequence are two ranges, either of which may be
 // empty: the protected prefix, and the tail [tail_begin, length).
 struct CacheManager::Sequence {
-  Sequence(SequenceOptions o, BlockAllocator* allocator)
+  Sequence(SequenceOptions o, BlockAllocator* allocator, bool wide_prefix)
       : options(std::move(o)),
         prefix(options.policy->traits().protected_prefix),
         recomputes(options.policy->traits().recomputes),
         tail_begin(prefix),
-        table(allocator, prefix) {}
+        table(allocator, prefix, wide_prefix) {}
 
   std::vector<TextRange> Resident() const {
     std::vector<TextRange> ranges;
@@ -52,7 +52,9 @@ struct CacheManager::Sequence {
     run.length = std::min(rule.end, end) - run.first_position;
     if (run.length <= 0) return run;
     run.first_slot = static_cast<int>(run.first_position % kBlockTokens);
-    run.blocks = table.Blocks({run.first_position, run.end_position()});
+    const TextRange range{run.first_position, run.end_position()};
+    run.blocks = table.Blocks(range);
+    run.value_blocks = table.ValueBlocks(range);
     return run;
   }
 
@@ -90,12 +92,13 @@ struct CacheManager::Sequence {
   BlockTable table;
 };
 
-int64_t MaxBlocks(const SequenceOptions& options) {
+int64_t MaxBlocks(const SequenceOptions& options, KvDtype dtype) {
   const int64_t tokens = options.policy->MaxResidentTokens(
       options.max_chunk_tokens + options.rollback_tokens);
   const int64_t prefix = options.policy->traits().protected_prefix;
+  const int64_t in_prefix = HasWidePrefix(dtype) ? 2 : 1;  // for 16 tokens
   // The tail may begin and end inside a block: one more than its tokens fill.
-  return CeilDiv(prefix, kBlockTokens) +
+  return in_prefix * CeilDiv(prefix, kBlockTokens) +
          CeilDiv(tokens - prefix - 1, kBlockTokens) + 1;
 }
 
@@ -105,7 +108,7 @@ CacheManager::CacheManager(const KvSpec& spec, int32_t num_blocks)
 CacheManager::~CacheManager() = default;
 
 absl::StatusOr<SequenceId> CacheManager::Open(const SequenceOptions& options) {
-  const int64_t wanted = MaxBlocks(options);
+  const int64_t wanted = MaxBlocks(options, spec_.dtype);
   const int64_t free = allocator_.num_blocks() - reserved_blocks_;
   if (wanted > free) {
     return absl::ResourceExhaustedError(absl::StrCat(
@@ -114,7 +117,8 @@ absl::StatusOr<SequenceId> CacheManager::Open(const SequenceOptions& options) {
         free * spec_.BytesPerBlock(), " of ",
         allocator_.num_blocks() * spec_.BytesPerBlock(), " are free"));
   }
-  auto sequence = std::make_unique<Sequence>(options, &allocator_);
+  auto sequence = std::make_unique<Sequence>(options, &allocator_,
+                                             HasWidePrefix(spec_.dtype));
   sequence->reserved_blocks = wanted;
   reserved_blocks_ += wanted;
   const SequenceId id = next_id_++;

@@ -47,8 +47,9 @@ struct SequenceOptions {
   int64_t rollback_tokens = 0;
 };
 
-// The blocks that a sequence with these options may hold at most.
-int64_t MaxBlocks(const SequenceOptions& options);
+// The blocks that a sequence with these options may hold at most, in a storage
+// of that dtype.
+int64_t MaxBlocks(const SequenceOptions& options, KvDtype dtype);
 
 class CacheManager {
  public:

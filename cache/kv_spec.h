@@ -14,20 +14,24 @@ namespace millrace::cache {
 inline constexpr int kBlockTokens = 16;
 
 // How a number of a key or a value is stored: as a float, in half precision,
-// or as a bfloat16, which has the range of a float and 8 significant bits.
+// as a bfloat16, which has the range of a float and 8 significant bits, or as
+// an integer of -127 .. 127 times the scale of its key or value.
 enum class KvDtype { kF32, kF16, kBF16 };
 
 struct KvDtypeInfo {
   KvDtype dtype;
   absl::string_view name;  // in flags and in answers to clients
   int64_t bytes;           // of one stored number
+  // Each key and each value of a KV head has a scale, a float. What every row
+  // reads for ever, a policy's protected prefix, is kept in half precision.
+  bool scaled;
 };
 
 // Every dtype, in the order of its enumerator.
 inline constexpr KvDtypeInfo kKvDtypes[] = {
-    {KvDtype::kF32, "f32", 4},
-    {KvDtype::kF16, "f16", 2},
-    {KvDtype::kBF16, "bf16", 2},
+    {KvDtype::kF32, "f32", 4, false},
+    {KvDtype::kF16, "f16", 2, false},
+    {KvDtype::kBF16, "bf16", 2, false},
 };
 
 static_assert([] {
@@ -47,8 +51,17 @@ constexpr absl::string_view KvDtypeName(KvDtype dtype) {
   return InfoOf(dtype).name;
 }
 
-// Bytes of one stored number: 4 or 2.
+// Bytes of one stored number: 4, 2 or 1.
 constexpr int64_t BytesPerValue(KvDtype dtype) { return InfoOf(dtype).bytes; }
+
+// Bytes of what the numbers of one key, or of one value, have in common.
+constexpr int64_t BytesPerScale(KvDtype dtype) {
+  return InfoOf(dtype).scaled ? 4 : 0;
+}
+
+// Whether the tokens of a policy's protected prefix are kept in half precision,
+// in pairs of blocks of their own (kv_block.h).
+constexpr bool HasWidePrefix(KvDtype dtype) { return InfoOf(dtype).scaled; }
 
 // The dtype of that name; none: there is no such dtype.
 constexpr std::optional<KvDtype> FindKvDtype(absl::string_view name) {
@@ -65,9 +78,12 @@ struct KvSpec {
   int head_dim = 0;  // numbers in one key, and in one value
   KvDtype dtype = KvDtype::kF16;
 
-  // Bytes of one token's keys and values over all layers.
+  // Bytes of one token's keys and values over all layers, scales included; a
+  // token of a wide prefix takes twice as many.
   int64_t BytesPerToken() const {
-    return 2 * BytesPerValue(dtype) * num_layers * num_kv_heads * head_dim;
+    const int64_t vector =
+        BytesPerValue(dtype) * head_dim + BytesPerScale(dtype);
+    return 2 * vector * num_layers * num_kv_heads;
   }
   int64_t BytesPerBlock() const { return kBlockTokens * BytesPerToken(); }
 

@@ -5,7 +5,8 @@
 // ReadBlocks and WriteBlocks speak one canonical form, so that a sequence can
 // move between backends: per block, for each layer, for each of the 16 tokens,
 // for each KV head, head_dim keys; then the same for values. Numbers are F32
-// whatever the storage's dtype: F16 converts to F32 and back without loss.
+// whatever the storage's dtype: what was once rounded to it comes back without
+// loss. A wide pair is one block of that form.
 //
 //   canonical block   [layer][key, value][token][kv_head][head_dim] of float
 //
@@ -17,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "cache/kv_block.h"
 #include "cache/kv_spec.h"
 #include "cache/kv_view.h"
 
@@ -33,12 +35,13 @@ class KvStorage {
 
   // Copies the blocks to `out` in the canonical form.
   // REQUIRES: out.size() == blocks.size() * CanonicalBlockValues(spec()).
-  virtual absl::Status ReadBlocks(absl::Span<const int32_t> blocks,
+  virtual absl::Status ReadBlocks(absl::Span<const KvBlock> blocks,
                                   absl::Span<float> out) const = 0;
 
-  // Overwrites the blocks, rounding to the storage's dtype.
+  // Overwrites the blocks, rounding to the storage's dtype; a wide pair to half
+  // precision.
   // REQUIRES: in.size() == blocks.size() * CanonicalBlockValues(spec()).
-  virtual absl::Status WriteBlocks(absl::Span<const int32_t> blocks,
+  virtual absl::Status WriteBlocks(absl::Span<const KvBlock> blocks,
                                    absl::Span<const float> in) = 0;
 
   // Copies keys and values of one layer and KV head from slot to slot, one move

@@ -10,8 +10,9 @@ KvView::Slot KvView::Find(int64_t position) const {
       continue;
     }
     const int64_t slot = run.first_slot + (position - run.first_position);
-    return {run.blocks[slot / kBlockTokens],
-            static_cast<int>(slot % kBlockTokens)};
+    const KvBlock block = run.BlockAt(slot / kBlockTokens);
+    return {block.block, static_cast<int>(slot % kBlockTokens),
+            block.value_block};
   }
   std::abort();  // REQUIRES: resident.
 }

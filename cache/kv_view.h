@@ -10,6 +10,7 @@
 
 #include "absl/types/span.h"
 #include "cache/head_table.h"
+#include "cache/kv_block.h"
 #include "cache/kv_spec.h"
 
 namespace millrace::cache {
@@ -51,15 +52,22 @@ struct RunRule {
 // from `first_position`, in slots of 16-token blocks.
 //
 // Token first_position + i is in block blocks[(first_slot + i) / kBlockTokens],
-// at slot (first_slot + i) % kBlockTokens.
+// at slot (first_slot + i) % kBlockTokens. The tokens of a wide run are kept in
+// half precision: their keys in `blocks`, their values in `value_blocks`, at
+// the same places. A storage's dtype says whether there are such runs.
 struct KvRun {
   RunRule rule;
   int64_t first_position = 0;
   int64_t length = 0;
   int first_slot = 0;                // 0 .. kBlockTokens - 1
   absl::Span<const int32_t> blocks;  // numbers of blocks in the KvStorage
+  absl::Span<const int32_t> value_blocks = {};  // as many, or none: not wide
 
   int64_t end_position() const { return first_position + length; }
+  bool wide() const { return !value_blocks.empty(); }
+  KvBlock BlockAt(int64_t i) const {
+    return {blocks[i], wide() ? value_blocks[i] : -1};
+  }
 };
 
 // How much attention a chunk's rows pay to what is in the cache, for policies
@@ -103,6 +111,9 @@ struct KvView {
   struct Slot {
     int32_t block = -1;
     int slot = 0;
+    int32_t value_block = -1;  // of a wide pair
+
+    KvBlock kv_block() const { return {block, value_block}; }
   };
   // REQUIRES: some run holds `position`.
   Slot Find(int64_t position) const;

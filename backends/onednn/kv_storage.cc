@@ -100,10 +100,10 @@ float TiledKvStorage::Load(const uint8_t* tile, int index) const {
   return kernels_.widen(reinterpret_cast<const uint16_t*>(tile)[index]);
 }
 
-absl::Status TiledKvStorage::ReadBlocks(absl::Span<const int32_t> blocks,
+absl::Status TiledKvStorage::ReadBlocks(absl::Span<const cache::KvBlock> blocks,
                                         absl::Span<float> out) const {
   float* to = out.data();
-  for (const int32_t block : blocks) {
+  for (const auto [block, value_block] : blocks) {
     for (int layer = 0; layer < spec_.num_layers; ++layer) {
       for (int slot = 0; slot < kBlockTokens; ++slot) {
         for (int head = 0; head < spec_.num_kv_heads; ++head) {
@@ -126,7 +126,7 @@ absl::Status TiledKvStorage::ReadBlocks(absl::Span<const int32_t> blocks,
   return absl::OkStatus();
 }
 
-absl::Status TiledKvStorage::WriteBlocks(absl::Span<const int32_t> blocks,
+absl::Status TiledKvStorage::WriteBlocks(absl::Span<const cache::KvBlock> blocks,
                                          absl::Span<const float> in) {
   const float* from = in.data();
   // The next n numbers, n <= 16.
@@ -135,7 +135,7 @@ absl::Status TiledKvStorage::WriteBlocks(absl::Span<const int32_t> blocks,
     from += n;
     return numbers;
   };
-  for (const int32_t block : blocks) {
+  for (const auto [block, value_block] : blocks) {
     for (int layer = 0; layer < spec_.num_layers; ++layer) {
       for (const bool key : {true, false}) {
         for (int slot = 0; slot < kBlockTokens; ++slot) {

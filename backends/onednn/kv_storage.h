@@ -47,9 +47,9 @@ class TiledKvStorage final : public cache::KvStorage {
 
   const cache::KvSpec& spec() const override { return spec_; }
   int32_t num_blocks() const override { return num_blocks_; }
-  absl::Status ReadBlocks(absl::Span<const int32_t> blocks,
+  absl::Status ReadBlocks(absl::Span<const cache::KvBlock> blocks,
                           absl::Span<float> out) const override;
-  absl::Status WriteBlocks(absl::Span<const int32_t> blocks,
+  absl::Status WriteBlocks(absl::Span<const cache::KvBlock> blocks,
                            absl::Span<const float> in) override;
 
   const KvKernels& kernels() const { return kernels_; }

@@ -55,7 +55,7 @@ class Gatherer {
  private:
   void GatherToken(int64_t i, std::vector<float>& row, GatheredRun& out) const {
     const int64_t slot = out.run.first_slot + i;
-    const int32_t block = out.run.blocks[slot / cache::kBlockTokens];
+    const cache::KvBlock block = out.run.BlockAt(slot / cache::kBlockTokens);
     const int in_block = static_cast<int>(slot % cache::kBlockTokens);
     const int dim = kv_.spec().head_dim;
     kv_.LoadRow(layer_, KvPart::kKey, block, in_block, absl::MakeSpan(row));

@@ -15,7 +15,7 @@ void ReferenceOps::AttentionInput(int layer) {
   for (size_t r = 0; r < rows_.size(); ++r) {
     const Row& row = rows_[r];
     StoreKey(layer, row, absl::MakeSpan(&keys[r * width], width));
-    kv_->StoreRow(layer, KvPart::kValue, row.slot.block, row.slot.slot,
+    kv_->StoreRow(layer, KvPart::kValue, row.slot.kv_block(), row.slot.slot,
                   absl::MakeConstSpan(&values[r * width], width));
   }
 }
@@ -26,7 +26,7 @@ void ReferenceOps::StoreKey(int layer, const Row& row, absl::Span<float> key) {
     Rotate(row.key.cosines, row.key.sines,
            key.subspan(head * config_.head_dim, config_.head_dim));
   }
-  kv_->StoreRow(layer, KvPart::kKey, row.slot.block, row.slot.slot, key);
+  kv_->StoreRow(layer, KvPart::kKey, row.slot.kv_block(), row.slot.slot, key);
 }
 
 }  // namespace millrace::backends::reference

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "backends/quant/half.h"
+#include "backends/quant/scaled_int8.h"
 
 namespace millrace::backends::reference {
 namespace {
@@ -18,13 +19,15 @@ size_t MappedBytes(const cache::KvSpec& spec, int32_t num_blocks) {
 }
 
 template <uint16_t (*narrow)(float)>
-void Narrow(absl::Span<const float> from, uint16_t* to) {
-  for (size_t i = 0; i < from.size(); ++i) to[i] = narrow(from[i]);
+void Narrow(absl::Span<const float> from, uint8_t* to) {
+  uint16_t* const halves = reinterpret_cast<uint16_t*>(to);
+  for (size_t i = 0; i < from.size(); ++i) halves[i] = narrow(from[i]);
 }
 
 template <float (*widen)(uint16_t)>
-void Widen(const uint16_t* from, absl::Span<float> to) {
-  for (size_t i = 0; i < to.size(); ++i) to[i] = widen(from[i]);
+void Widen(const uint8_t* from, absl::Span<float> to) {
+  const uint16_t* const halves = reinterpret_cast<const uint16_t*>(from);
+  for (size_t i = 0; i < to.size(); ++i) to[i] = widen(halves[i]);
 }
 
 }  // namespace
@@ -47,85 +50,122 @@ PlainKvStorage::~PlainKvStorage() {
   munmap(memory_, MappedBytes(spec_, num_blocks_));
 }
 
-absl::Status PlainKvStorage::ReadBlocks(absl::Span<const int32_t> blocks,
+absl::Status PlainKvStorage::ReadBlocks(absl::Span<const cache::KvBlock> blocks,
                                         absl::Span<float> out) const {
-  const size_t values = cache::CanonicalBlockValues(spec_);
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    Load(blocks[i] * values, out.subspan(i * values, values));
+  for (const cache::KvBlock& block : blocks) {
+    for (int layer = 0; layer < spec_.num_layers; ++layer) {
+      for (const KvPart part : {KvPart::kKey, KvPart::kValue}) {
+        for (int slot = 0; slot < cache::kBlockTokens; ++slot) {
+          LoadRow(layer, part, block, slot, out.subspan(0, row_values()));
+          out.remove_prefix(row_values());
+        }
+      }
+    }
   }
   return absl::OkStatus();
 }
 
-absl::Status PlainKvStorage::WriteBlocks(absl::Span<const int32_t> blocks,
-                                         absl::Span<const float> in) {
-  const size_t values = cache::CanonicalBlockValues(spec_);
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    Store(blocks[i] * values, in.subspan(i * values, values));
+absl::Status PlainKvStorage::WriteBlocks(
+    absl::Span<const cache::KvBlock> blocks, absl::Span<const float> in) {
+  for (const cache::KvBlock& block : blocks) {
+    for (int layer = 0; layer < spec_.num_layers; ++layer) {
+      for (const KvPart part : {KvPart::kKey, KvPart::kValue}) {
+        for (int slot = 0; slot < cache::kBlockTokens; ++slot) {
+          StoreRow(layer, part, block, slot, in.subspan(0, row_values()));
+          in.remove_prefix(row_values());
+        }
+      }
+    }
   }
   return absl::OkStatus();
 }
 
 absl::Status PlainKvStorage::MoveSlots(int layer, int kv_head,
                                        absl::Span<const SlotMove> moves) {
-  const size_t width = cache::BytesPerValue(spec_.dtype);
-  const size_t head = size_t{1} * kv_head * spec_.head_dim;
-  uint8_t* const bytes = static_cast<uint8_t*>(memory_);
   for (const SlotMove& move : moves) {
     for (const KvPart part : {KvPart::kKey, KvPart::kValue}) {
-      const auto numbers = [&](const cache::KvView::Slot& slot) {
-        return bytes +
-               width * (RowOffset(layer, part, slot.block, slot.slot) + head);
+      const bool wide = move.from.kv_block().wide();
+      const size_t head_bytes =
+          spec_.head_dim *
+          (wide ? sizeof(uint16_t) : cache::BytesPerValue(spec_.dtype));
+      const auto row = [&](const cache::KvView::Slot& slot) {
+        return Row(layer, part, slot.kv_block(), slot.slot);
       };
-      std::memmove(numbers(move.to), numbers(move.from),
-                   width * spec_.head_dim);
+      std::memmove(row(move.to) + kv_head * head_bytes,
+                   row(move.from) + kv_head * head_bytes, head_bytes);
+      const size_t scale_bytes = wide ? 0 : cache::BytesPerScale(spec_.dtype);
+      const size_t scale_at =
+          spec_.num_kv_heads * head_bytes + kv_head * scale_bytes;
+      std::memmove(row(move.to) + scale_at, row(move.from) + scale_at,
+                   scale_bytes);
     }
   }
   return absl::OkStatus();
 }
 
-void PlainKvStorage::StoreRow(int layer, KvPart part, int32_t block, int slot,
-                              absl::Span<const float> row) {
-  Store(RowOffset(layer, part, block, slot), row);
-}
-
-void PlainKvStorage::LoadRow(int layer, KvPart part, int32_t block, int slot,
-                             absl::Span<float> row) const {
-  Load(RowOffset(layer, part, block, slot), row);
-}
-
-size_t PlainKvStorage::RowOffset(int layer, KvPart part, int32_t block,
-                                 int slot) const {
-  const size_t plane =
-      2 * static_cast<size_t>(layer) + (part == KvPart::kValue ? 1 : 0);
-  return static_cast<size_t>(block) * cache::CanonicalBlockValues(spec_) +
-         (plane * cache::kBlockTokens + slot) * row_values();
-}
-
-void PlainKvStorage::Store(size_t offset, absl::Span<const float> values) {
-  uint16_t* const halves = static_cast<uint16_t*>(memory_) + offset;
+void PlainKvStorage::StoreRow(int layer, KvPart part, cache::KvBlock block,
+                              int slot, absl::Span<const float> row) {
+  uint8_t* const to = Row(layer, part, block, slot);
+  if (block.wide()) return Narrow<FloatToHalf>(row, to);
   switch (spec_.dtype) {
     case cache::KvDtype::kF32:
-      std::memcpy(static_cast<float*>(memory_) + offset, values.data(),
-                  values.size() * sizeof(float));
+      std::memcpy(to, row.data(), row.size() * sizeof(float));
       return;
     case cache::KvDtype::kF16:
-      return Narrow<FloatToHalf>(values, halves);
+      return Narrow<FloatToHalf>(row, to);
     case cache::KvDtype::kBF16:
-      return Narrow<FloatToBfloat16>(values, halves);
+      return Narrow<FloatToBfloat16>(row, to);
   }
 }
 
-void PlainKvStorage::Load(size_t offset, absl::Span<float> values) const {
-  const uint16_t* const halves = static_cast<const uint16_t*>(memory_) + offset;
+void PlainKvStorage::LoadRow(int layer, KvPart part, cache::KvBlock block,
+                             int slot, absl::Span<float> row) const {
+  const uint8_t* const from = Row(layer, part, block, slot);
+  if (block.wide()) return Widen<HalfToFloat>(from, row);
   switch (spec_.dtype) {
     case cache::KvDtype::kF32:
-      std::memcpy(values.data(), static_cast<const float*>(memory_) + offset,
-                  values.size() * sizeof(float));
+      std::memcpy(row.data(), from, row.size() * sizeof(float));
       return;
     case cache::KvDtype::kF16:
-      return Widen<HalfToFloat>(halves, values);
+      return Widen<HalfToFloat>(from, row);
     case cache::KvDtype::kBF16:
-      return Widen<Bfloat16ToFloat>(halves, values);
+      return Widen<Bfloat16ToFloat>(from, row);
+  }
+}
+
+uint8_t* PlainKvStorage::Row(int layer, KvPart part, cache::KvBlock block,
+                             int slot) const {
+  const bool key = part == KvPart::kKey;
+  const size_t layer_bytes = spec_.BytesPerBlock() / spec_.num_layers;
+  const int32_t number = block.wide() && !key ? block.value_block : block.block;
+  uint8_t* const first =
+      memory_ + size_t(number) * spec_.BytesPerBlock() + layer * layer_bytes;
+  if (block.wide()) return first + slot * row_values() * sizeof(uint16_t);
+  const int row = key ? slot : cache::kBlockTokens + slot;
+  return first + row * (layer_bytes / (2 * cache::kBlockTokens));
+}
+
+void PlainKvStorage::StoreScaled(absl::Span<const float> row,
+                                 uint8_t* to) const {
+  uint8_t* scale_at = to + row_values();
+  for (; !row.empty(); row.remove_prefix(spec_.head_dim)) {
+    const float scale = RoundToScaledInt8(row.subspan(0, spec_.head_dim),
+                                          reinterpret_cast<int8_t*>(to));
+    std::memcpy(scale_at, &scale, sizeof(scale));
+    to += spec_.head_dim;
+    scale_at += sizeof(scale);
+  }
+}
+
+void PlainKvStorage::LoadScaled(const uint8_t* from,
+                                absl::Span<float> row) const {
+  const int8_t* const q = reinterpret_cast<const int8_t*>(from);
+  for (size_t i = 0; i < row.size(); ++i) {
+    float scale;
+    std::memcpy(&scale,
+                from + row_values() + i / spec_.head_dim * sizeof(scale),
+                sizeof(scale));
+    row[i] = q[i] * scale;
   }
 }
 

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "cache/kv_block.h"
 #include "cache/kv_spec.h"
 #include "cache/kv_storage.h"
 
@@ -16,9 +17,14 @@ namespace millrace::backends::reference {
 
 enum class KvPart { kKey, kValue };
 
-// A block is in the canonical form of cache/kv_storage.h, in the storage's
-// dtype. Address space is taken at once, physical memory as pages are first
-// written.
+// Rows of a token, all KV heads, in the order of cache/kv_storage.h; a row of
+// 8-bit numbers is followed by its heads' scales:
+//
+//   block                [layer][key, value][token] of a row
+//   block of a wide pair [layer][token] of a row in half precision; no layer
+//                        takes more than those above
+//
+// Address space is taken at once, physical memory as pages are first written.
 //
 // Not thread-safe.
 class PlainKvStorage final : public cache::KvStorage {
@@ -32,9 +38,9 @@ class PlainKvStorage final : public cache::KvStorage {
 
   const cache::KvSpec& spec() const override { return spec_; }
   int32_t num_blocks() const override { return num_blocks_; }
-  absl::Status ReadBlocks(absl::Span<const int32_t> blocks,
+  absl::Status ReadBlocks(absl::Span<const cache::KvBlock> blocks,
                           absl::Span<float> out) const override;
-  absl::Status WriteBlocks(absl::Span<const int32_t> blocks,
+  absl::Status WriteBlocks(absl::Span<const cache::KvBlock> blocks,
                            absl::Span<const float> in) override;
 
   absl::Status MoveSlots(int layer, int kv_head,
@@ -45,23 +51,24 @@ class PlainKvStorage final : public cache::KvStorage {
 
   // Rounds a row to the dtype and writes it; reads it back as rounded.
   // REQUIRES: the span has row_values() values.
-  void StoreRow(int layer, KvPart part, int32_t block, int slot,
+  void StoreRow(int layer, KvPart part, cache::KvBlock block, int slot,
                 absl::Span<const float> row);
-  void LoadRow(int layer, KvPart part, int32_t block, int slot,
+  void LoadRow(int layer, KvPart part, cache::KvBlock block, int slot,
                absl::Span<float> row) const;
 
  private:
   PlainKvStorage(const cache::KvSpec& spec, int32_t num_blocks, void* memory)
-      : spec_(spec), num_blocks_(num_blocks), memory_(memory) {}
+      : spec_(spec),
+        num_blocks_(num_blocks),
+        memory_(static_cast<uint8_t*>(memory)) {}
 
-  // Offset of a row, in values.
-  size_t RowOffset(int layer, KvPart part, int32_t block, int slot) const;
-  void Store(size_t offset, absl::Span<const float> values);
-  void Load(size_t offset, absl::Span<float> values) const;
+  uint8_t* Row(int layer, KvPart part, cache::KvBlock block, int slot) const;
+  void StoreScaled(absl::Span<const float> row, uint8_t* to) const;
+  void LoadScaled(const uint8_t* from, absl::Span<float> row) const;
 
   const cache::KvSpec spec_;
   const int32_t num_blocks_;
-  void* const memory_;  // [num_blocks][layer][part][token][kv_head][head_dim]
+  uint8_t* const memory_;  // [num_blocks]
 };
 
 }  // namespace millrace::backends::reference

@@ -289,6 +289,8 @@ const backends::ModelConfig& Engine::model_config() const {
   return impl_->model->config();
 }
 
+const cache::KvSpec& Engine::kv_spec() const { return impl_->storage->spec(); }
+
 const EngineOptions& Engine::options() const { return impl_->options; }
 
 EngineStats Engine::stats() const {

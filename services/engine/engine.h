@@ -163,6 +163,7 @@ class Engine {
   void SetStepObserver(std::function<void(const StepTrace&)> observer);
 
   const backends::ModelConfig& model_config() const;
+  const cache::KvSpec& kv_spec() const;
   const EngineOptions& options() const;
   // Any thread; a snapshot not older than the last step.
   EngineStats stats() const;

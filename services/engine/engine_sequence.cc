@@ -105,7 +105,8 @@ int64_t EngineSequence::peak_resident_tokens() const {
 }
 
 int64_t EngineSequence::reserved_bytes() const {
-  return cache::MaxBlocks(options_) * table_->cache.spec().BytesPerBlock();
+  const cache::KvSpec& spec = table_->cache.spec();
+  return cache::MaxBlocks(options_, spec.dtype) * spec.BytesPerBlock();
 }
 
 SequenceFacts EngineSequence::Facts() const {

@@ -102,7 +102,7 @@ absl::Status AdmissionQueue::NeverFits(
     const cache::SequenceOptions& options) const {
   cache::SequenceOptions in_engine = options;
   in_engine.max_chunk_tokens = engine_->options().prefill_chunk_tokens;
-  const int64_t wanted = cache::MaxBlocks(in_engine);
+  const int64_t wanted = cache::MaxBlocks(in_engine, engine_->kv_spec().dtype);
   const int64_t all = engine_->stats().cache.num_blocks;
   if (wanted <= all) return absl::OkStatus();
   return errors::MakeError(

@@ -217,7 +217,8 @@ void Runtime::CountSessionsThatFit() {
   const int64_t blocks = cache::MaxBlocks(
       {.policy = made->policy,
        .max_chunk_tokens = options_.prefill_chunk_tokens,
-       .rollback_tokens = session::OpenOptions().rollback_tokens + 1});
+       .rollback_tokens = session::OpenOptions().rollback_tokens + 1},
+      kv_spec_.dtype);
   sessions_that_fit_ = static_cast<int>(num_blocks_ / blocks);
 }
 

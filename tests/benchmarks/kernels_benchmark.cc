@@ -103,7 +103,7 @@ void RegisterAll(const Kernels& kernels) {
       }
     }
   }
-  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+  for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
     for (const int queries : {3, 24}) {
       benchmark::RegisterBenchmark(
           (table + "/attention_segment/" + std::string(name) +

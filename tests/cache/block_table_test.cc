@@ -117,6 +117,96 @@ TEST(BlockTableTest, SlidesAcrossPosition2To32) {
             std::vector<int32_t>{tail[0]});
 }
 
+std::vector<int32_t> ValueBlocks(const BlockTable& table, TextRange range) {
+  const absl::Span<const int32_t> blocks = table.ValueBlocks(range);
+  return {blocks.begin(), blocks.end()};
+}
+
+// Numbers are handed out from 0.
+TEST(WidePrefixTest, FourTokensTakeAPairAndTheRestOfTheirBlockANumberOfItsOwn) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/4, /*wide_prefix=*/true);
+  table.ExtendTo(3);
+  EXPECT_EQ(table.num_blocks(), 2);
+  table.ExtendTo(4);
+  EXPECT_EQ(table.num_blocks(), 2);
+  table.ExtendTo(20);
+  EXPECT_EQ(table.num_blocks(), 4);
+  EXPECT_EQ(Blocks(table, {0, 4}), std::vector<int32_t>({0}));
+  EXPECT_EQ(ValueBlocks(table, {0, 4}), std::vector<int32_t>({1}));
+  EXPECT_EQ(Blocks(table, {4, 20}), std::vector<int32_t>({2, 3}));
+  EXPECT_EQ(ValueBlocks(table, {4, 20}), std::vector<int32_t>());
+}
+
+TEST(WidePrefixTest, SixteenTokensEndWithTheirPair) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/16, /*wide_prefix=*/true);
+  table.ExtendTo(16);
+  EXPECT_EQ(table.num_blocks(), 2);
+  table.ExtendTo(17);
+  EXPECT_EQ(table.num_blocks(), 3);
+  EXPECT_EQ(Blocks(table, {0, 16}), std::vector<int32_t>({0}));
+  EXPECT_EQ(ValueBlocks(table, {0, 16}), std::vector<int32_t>({1}));
+  EXPECT_EQ(Blocks(table, {16, 17}), std::vector<int32_t>({2}));
+}
+
+TEST(WidePrefixTest, TwentyTokensTakeTwoPairs) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/20, /*wide_prefix=*/true);
+  table.ExtendTo(40);
+  EXPECT_EQ(table.num_blocks(), 4 + 2);  // [16, 32) and [32, 48)
+  EXPECT_EQ(Blocks(table, {0, 20}), std::vector<int32_t>({0, 2}));
+  EXPECT_EQ(ValueBlocks(table, {0, 20}), std::vector<int32_t>({1, 3}));
+  EXPECT_EQ(ValueBlocks(table, {16, 20}), std::vector<int32_t>({3}));
+  EXPECT_EQ(Blocks(table, {20, 40}), std::vector<int32_t>({4, 5}));
+}
+
+TEST(WidePrefixTest, StaysWhileTheTailSlides) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/20, /*wide_prefix=*/true);
+  table.ExtendTo(100);  // 2 pairs, and the blocks 1 to 6
+  EXPECT_EQ(table.num_blocks(), 4 + 6);
+  for (const int64_t begin : {31, 32, 63, 64, 96}) {
+    table.DropBefore(begin);
+    EXPECT_EQ(table.num_blocks(), 4 + 7 - begin / 16);
+    EXPECT_EQ(Blocks(table, {0, 20}), std::vector<int32_t>({0, 2}));
+    EXPECT_EQ(ValueBlocks(table, {0, 20}), std::vector<int32_t>({1, 3}));
+    EXPECT_EQ(Blocks(table, {begin, 100}).back(), 9);
+    EXPECT_EQ(allocator.free_blocks(), 10 - table.num_blocks());
+  }
+}
+
+TEST(WidePrefixTest, ACutIntoThePrefixGivesBackBothOfAPair) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/20, /*wide_prefix=*/true);
+  table.ExtendTo(40);
+  table.DropFrom(21);
+  EXPECT_EQ(table.num_blocks(), 4 + 1);
+  table.DropFrom(20);  // no token is left in the block of [20, 32)
+  EXPECT_EQ(table.num_blocks(), 4);
+  table.DropFrom(17);
+  EXPECT_EQ(table.num_blocks(), 4);
+  table.DropFrom(16);
+  EXPECT_EQ(table.num_blocks(), 2);
+  EXPECT_EQ(ValueBlocks(table, {0, 16}), std::vector<int32_t>({1}));
+  table.Clear();
+  EXPECT_EQ(allocator.free_blocks(), 10);
+}
+
+TEST(WidePrefixTest, OutlivesATailThatStartsAnew) {
+  BlockAllocator allocator(10);
+  BlockTable table(&allocator, /*prefix_tokens=*/20, /*wide_prefix=*/true);
+  table.ExtendTo(100);
+  table.RestartTail(90);
+  EXPECT_EQ(table.num_blocks(), 4);
+  table.ExtendTo(97);  // [80, 96) and [96, 112)
+  EXPECT_EQ(table.num_blocks(), 4 + 2);
+  EXPECT_EQ(ValueBlocks(table, {0, 20}), std::vector<int32_t>({1, 3}));
+  table.RestartTail(20);
+  table.ExtendTo(33);
+  EXPECT_EQ(Blocks(table, {20, 33}).size(), 2u);
+}
+
 TEST(BlockTableTest, ReturnsItsBlocksWhenItGoes) {
   BlockAllocator allocator(10);
   {

@@ -25,7 +25,7 @@ SequenceOptions Options() {
 constexpr KvSpec kSpec{.num_layers = 30, .num_kv_heads = 3, .head_dim = 64};
 
 TEST(CacheManagerTest, OpenReservesTheMostASequenceCanHold) {
-  EXPECT_EQ(MaxBlocks(Options()), 8);
+  EXPECT_EQ(MaxBlocks(Options(), KvDtype::kF16), 8);
   CacheManager manager(kSpec, 15);
   ASSERT_TRUE(manager.Open(Options()).ok());
   EXPECT_EQ(manager.stats().reserved_blocks, 8);
@@ -50,7 +50,8 @@ TEST(CacheManagerTest, WhatOneSequenceReturnsAnotherMayReserve) {
 TEST(CacheManagerTest, ATailThatBeginsInsideABlockNeedsOneMore) {
   const auto blocks = [](int64_t sinks, int64_t window, int64_t chunk) {
     return MaxBlocks(
-        {.policy = Sinks(sinks, window), .max_chunk_tokens = chunk});
+        {.policy = Sinks(sinks, window), .max_chunk_tokens = chunk},
+        KvDtype::kF16);
   };
   EXPECT_EQ(blocks(0, 1, 1), 2);    // 2 tokens, perhaps on both sides
   EXPECT_EQ(blocks(0, 16, 1), 2);   // 17 tokens touch two blocks at most

@@ -26,11 +26,13 @@ inline std::string Told(const std::vector<TextRange>& ranges) {
 class ToldSequence {
  public:
   explicit ToldSequence(std::shared_ptr<const CachePolicy> policy,
-                        int64_t chunk = 64, int64_t rollback = 0)
+                        int64_t chunk = 64, int64_t rollback = 0,
+                        KvDtype dtype = KvDtype::kF16)
       : options_{.policy = std::move(policy),
                  .max_chunk_tokens = chunk,
                  .rollback_tokens = rollback},
-        manager_(KvSpec{}, static_cast<int32_t>(MaxBlocks(options_))),
+        manager_(KvSpec{.dtype = dtype},
+                 static_cast<int32_t>(MaxBlocks(options_, dtype))),
         id_(manager_.Open(options_).value()) {}
 
   // Appends `tokens` in chunks; stops at the first that is refused.

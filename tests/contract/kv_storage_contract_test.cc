@@ -50,7 +50,7 @@ class KvStorageContract : public testing::ContractTest {
   }
 
   static std::vector<float> Read(const KvStorage& storage,
-                                 std::vector<int32_t> blocks) {
+                                 std::vector<cache::KvBlock> blocks) {
     std::vector<float> values(blocks.size() *
                               CanonicalBlockValues(storage.spec()));
     EXPECT_TRUE(storage.ReadBlocks(blocks, absl::MakeSpan(values)).ok());
@@ -68,7 +68,7 @@ class KvStorageContract : public testing::ContractTest {
     return numbers;
   }
 
-  static void Write(KvStorage& storage, std::vector<int32_t> blocks,
+  static void Write(KvStorage& storage, std::vector<cache::KvBlock> blocks,
                     const std::vector<float>& values) {
     EXPECT_TRUE(storage.WriteBlocks(blocks, values).ok());
   }
@@ -124,7 +124,7 @@ TEST_P(KvStorageContract, BF16KeepsTheRangeOfAFloatAndEightBits) {
 }
 
 TEST_P(KvStorageContract, NanStaysNanAndInfinityInfinity) {
-  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+  for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
     // A NaN whose upper half alone would be infinity.
     const std::vector<float> stored = Stored(
         {NAN, absl::bit_cast<float>(0xff800001u), INFINITY, -INFINITY}, dtype);
@@ -137,7 +137,7 @@ TEST_P(KvStorageContract, NanStaysNanAndInfinityInfinity) {
 
 TEST_P(KvStorageContract, BlocksAreWhereTheCanonicalFormSays) {
   // Two layers, two KV heads of two numbers: [layer][K, V][token][head][d].
-  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+  for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
     const auto storage = NewStorage({2, 2, 2}, dtype, 3);
     std::vector<float> values(CanonicalBlockValues(storage->spec()));
     ASSERT_EQ(values.size(), 2 * 2 * 16 * 2 * 2);
@@ -148,7 +148,7 @@ TEST_P(KvStorageContract, BlocksAreWhereTheCanonicalFormSays) {
 }
 
 TEST_P(KvStorageContract, AWriteTouchesItsBlocksAlone) {
-  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+  for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
     const auto storage = NewStorage(kOdd, dtype, 3);
     const std::vector<float> zeros(3 * CanonicalBlockValues(kOdd), 0);
     Write(*storage, {0, 1, 2}, zeros);
@@ -172,7 +172,7 @@ TEST_P(KvStorageContract, AnyOrderOfBlocksMayBeRead) {
 TEST_P(KvStorageContract, MovesBetweenBackendsWithoutLoss) {
   auto other = NewBackend("reference", {});
   ASSERT_TRUE(other.ok());
-  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+  for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
     KvSpec spec = kTiny;
     spec.dtype = dtype;
     auto there = (*other)->CreateKvStorage(spec, 4);

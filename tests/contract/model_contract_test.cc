@@ -159,7 +159,7 @@ TEST_P(ModelContract, AnOutputOfItsOwnIsUsed) {
 // A sequence that moves to another backend goes on as if it had stayed.
 TEST_P(ModelContract, AMovedSequenceGoesOn) {
   const auto file = OpenTinyLlama(Model(WeightType::kF32));
-  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+  for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
     const auto here = NewRunner(*file, 2, dtype);
     const auto there =
         ModelRunner::Create(*file, {.kv_dtype = dtype, .num_blocks = 256})
@@ -171,13 +171,15 @@ TEST_P(ModelContract, AMovedSequenceGoesOn) {
     const auto copy = [](ModelRunner& from, SequenceId x, ModelRunner& to,
                          SequenceId y) {
       const auto blocks = [](ModelRunner& runner, SequenceId id) {
-        std::vector<int32_t> all;
+        std::vector<cache::KvBlock> all;
         for (const auto& run : runner.manager().View(id).runs) {
-          all.insert(all.end(), run.blocks.begin(), run.blocks.end());
+          for (size_t i = 0; i < run.blocks.size(); ++i) {
+            all.push_back(run.BlockAt(i));
+          }
         }
         return all;
       };
-      const std::vector<int32_t> source = blocks(from, x);
+      const std::vector<cache::KvBlock> source = blocks(from, x);
       std::vector<float> values(source.size() *
                                 CanonicalBlockValues(from.storage().spec()));
       ASSERT_TRUE(

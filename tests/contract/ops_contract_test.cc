@@ -225,7 +225,7 @@ TEST_P(OpsContract, AttentionInputRoundsToTheStoragesDtype) {
 }
 
 TEST_P(OpsContract, AttentionSeesWhatTheRunsSay) {
-  for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+  for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
     SCOPED_TRACE(name);
     ForEachBatch(dtype, [&](OpsPair& pair) {
       pair.Run([&](Ops& ops) { ops.Attention(num_layers() - 1); });

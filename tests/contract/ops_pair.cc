@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <numeric>
 #include <utility>
 
 #include "backends/registry.h"
@@ -37,9 +36,9 @@ std::vector<float> Random(int64_t n, uint64_t seed) {
   return values;
 }
 
-std::vector<int32_t> AllBlocks() {
-  std::vector<int32_t> blocks(kBlocks);
-  std::iota(blocks.begin(), blocks.end(), 0);
+std::vector<cache::KvBlock> AllBlocks() {
+  std::vector<cache::KvBlock> blocks;
+  for (int32_t block = 0; block < kBlocks; ++block) blocks.push_back(block);
   return blocks;
 }
 

@@ -27,7 +27,7 @@ class BoundsTest : public ::testing::TestWithParam<StreamingPolicy> {
   // With exactly the blocks that the policy promises to keep to.
   BoundsTest()
       : options_{.policy = GetParam().policy(), .max_chunk_tokens = kChunk},
-        manager_(kSpec, static_cast<int32_t>(MaxBlocks(options_))),
+        manager_(kSpec, static_cast<int32_t>(MaxBlocks(options_, kSpec.dtype))),
         id_(manager_.Open(options_).value()) {}
 
   // Appends n tokens, fewer where the rules change; the view of their rows.

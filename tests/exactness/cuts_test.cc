@@ -35,7 +35,7 @@ Rows ReadMessages(ModelRunner& runner, const StreamingPolicy& policy,
 
 TEST_P(CutsTest, MessagesAndChunksDoNotMatter) {
   for (const WeightType type : {WeightType::kF32, WeightType::kQ4_1}) {
-    for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+    for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
       const auto runner = NewRunner(GetParam(), RandomModel(type), dtype);
       for (const StreamingPolicy& policy :
            {Sinks(4, 28), Sinks(0, 32), Shift(32, 4, 9),

@@ -178,10 +178,9 @@ TEST_P(PositionsTest, AKeyIsNeverRewritten) {
         const int64_t position = first + static_cast<int64_t>(b) * kBlockTokens;
         if (position + kBlockTokens > manager.Length(id)) continue;
         std::vector<float> now(values);
-        ASSERT_TRUE(
-            runner->storage()
-                .ReadBlocks(run.blocks.subspan(b, 1), absl::MakeSpan(now))
-                .ok());
+        ASSERT_TRUE(runner->storage()
+                        .ReadBlocks({run.BlockAt(b)}, absl::MakeSpan(now))
+                        .ok());
         const auto [entry, is_new] = written.try_emplace(position, now);
         compared += !is_new;
         ASSERT_EQ(entry->second, now) << "tokens from " << position;

@@ -56,22 +56,23 @@ FakeKvStorage::FakeKvStorage(int32_t num_blocks)
       memory_(static_cast<size_t>(num_blocks) *
               cache::CanonicalBlockValues(spec_)) {}
 
-absl::Status FakeKvStorage::ReadBlocks(absl::Span<const int32_t> blocks,
+absl::Status FakeKvStorage::ReadBlocks(absl::Span<const cache::KvBlock> blocks,
                                        absl::Span<float> out) const {
   const size_t values = cache::CanonicalBlockValues(spec_);
   for (size_t i = 0; i < blocks.size(); ++i) {
-    std::memcpy(out.data() + i * values, memory_.data() + blocks[i] * values,
+    std::memcpy(out.data() + i * values,
+                memory_.data() + blocks[i].block * values,
                 values * sizeof(float));
   }
   return absl::OkStatus();
 }
 
-absl::Status FakeKvStorage::WriteBlocks(absl::Span<const int32_t> blocks,
+absl::Status FakeKvStorage::WriteBlocks(absl::Span<const cache::KvBlock> blocks,
                                         absl::Span<const float> in) {
   const size_t values = cache::CanonicalBlockValues(spec_);
   for (size_t i = 0; i < blocks.size(); ++i) {
-    std::memcpy(memory_.data() + blocks[i] * values, in.data() + i * values,
-                values * sizeof(float));
+    std::memcpy(memory_.data() + blocks[i].block * values,
+                in.data() + i * values, values * sizeof(float));
   }
   return absl::OkStatus();
 }

@@ -63,7 +63,7 @@ class OnednnModelTest : public ::testing::TestWithParam<WeightType> {
 
 TEST_P(OnednnModelTest, ChunksAndThreadsDoNotChangeABit) {
   for (const onednn::Kernels* kernels : onednn::SupportedKernels()) {
-    for (const auto& [dtype, name, bytes] : cache::kKvDtypes) {
+    for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
       for (const std::string policy :
            {"full", "sinks:sink_tokens=4,window_tokens=60"}) {
         const Rows expected =

@@ -121,11 +121,11 @@ class ForeignStorage final : public cache::KvStorage {
  public:
   const cache::KvSpec& spec() const override { return spec_; }
   int32_t num_blocks() const override { return 0; }
-  absl::Status ReadBlocks(absl::Span<const int32_t>,
+  absl::Status ReadBlocks(absl::Span<const cache::KvBlock>,
                           absl::Span<float>) const override {
     return absl::OkStatus();
   }
-  absl::Status WriteBlocks(absl::Span<const int32_t>,
+  absl::Status WriteBlocks(absl::Span<const cache::KvBlock>,
                            absl::Span<const float>) override {
     return absl::OkStatus();
   }

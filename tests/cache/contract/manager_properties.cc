@@ -50,15 +50,16 @@ std::vector<int64_t> SeenBy(const CachePolicy& policy, int64_t t) {
   return seen;
 }
 
-// The blocks that hold one of these tokens or more.
-int64_t BlocksTouched(const std::vector<TextRange>& resident) {
-  std::set<int64_t> blocks;
+// The blocks that hold one of these tokens or more; `wide` tokens are in pairs
+// of their own.
+int64_t BlocksTouched(const std::vector<TextRange>& resident, int64_t wide) {
+  std::set<int64_t> blocks, pairs;
   for (const TextRange& range : resident) {
     for (int64_t p = range.begin; p < range.end; ++p) {
-      blocks.insert(p / kBlockTokens);
+      (p < wide ? pairs : blocks).insert(p / kBlockTokens);
     }
   }
-  return static_cast<int64_t>(blocks.size());
+  return static_cast<int64_t>(blocks.size() + 2 * pairs.size());
 }
 
 // Whether all that row `t` sees is resident.
@@ -77,7 +78,7 @@ bool IsWhole(const CachePolicy& policy, StampedCache& cache, int64_t t) {
 
 std::string RowsReadWhatWasWritten(const PolicyPtr& policy, uint32_t seed) {
   RandomCase random(seed);
-  StampedCache cache(OptionsFor(policy, random));
+  StampedCache cache(OptionsFor(policy, random), random.dtype());
   for (int i = 0; i < 25; ++i) {
     const int64_t begin = cache.length();
     const Step step = random.NextStep();
@@ -95,8 +96,8 @@ std::string RowsReadWhatWasWritten(const PolicyPtr& policy, uint32_t seed) {
 
 std::string ChunksDoNotMatter(const PolicyPtr& policy, uint32_t seed) {
   RandomCase random(seed);
-  StampedCache chunked(OptionsFor(policy, random));
-  StampedCache decoded(OptionsFor(policy, random));
+  StampedCache chunked(OptionsFor(policy, random), random.dtype());
+  StampedCache decoded(OptionsFor(policy, random), random.dtype());
   for (int i = 0; i < 15; ++i) {
     const int64_t chunk = random.Chunk();
     if (!chunked.Append(chunk)) break;
@@ -114,7 +115,7 @@ std::string ChunksDoNotMatter(const PolicyPtr& policy, uint32_t seed) {
 
 std::string CutsAreExactOrRefused(const PolicyPtr& policy, uint32_t seed) {
   RandomCase random(seed);
-  StampedCache cache(OptionsFor(policy, random));
+  StampedCache cache(OptionsFor(policy, random), random.dtype());
   CacheManager& manager = cache.manager();
   int64_t longest = 0;  // since the last Clear
   for (int i = 0; i < 40; ++i) {
@@ -155,10 +156,12 @@ std::string CutsAreExactOrRefused(const PolicyPtr& policy, uint32_t seed) {
 std::string TheReservationIsEnough(const PolicyPtr& policy, uint32_t seed) {
   RandomCase random(seed);
   const SequenceOptions options = OptionsFor(policy, random);
-  StampedCache cache(options);
+  StampedCache cache(options, random.dtype());
   CacheManager& manager = cache.manager();
   const int64_t bound =
       policy->MaxResidentTokens(random.max_chunk() + random.hold());
+  const int64_t wide =
+      HasWidePrefix(random.dtype()) ? policy->traits().protected_prefix : 0;
   for (int i = 0; i < 40; ++i) {
     Carry(random.NextStep(), cache);
     if (manager.PeakResidentTokens(cache.id()) > bound) {
@@ -166,9 +169,9 @@ std::string TheReservationIsEnough(const PolicyPtr& policy, uint32_t seed) {
                           " tokens were resident, ", bound, " promised");
     }
     const CacheManager::Stats stats = manager.stats();
-    if (stats.used_blocks != BlocksTouched(manager.Resident(cache.id()))) {
-      return absl::StrCat(stats.used_blocks, " blocks in use, ",
-                          BlocksTouched(manager.Resident(cache.id())),
+    const int64_t touched = BlocksTouched(manager.Resident(cache.id()), wide);
+    if (stats.used_blocks != touched) {
+      return absl::StrCat(stats.used_blocks, " blocks in use, ", touched,
                           " hold tokens");
     }
     if (stats.used_blocks > stats.reserved_blocks) {

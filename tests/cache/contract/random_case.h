@@ -3,10 +3,12 @@
 #define MILLRACE_TESTS_CACHE_CONTRACT_RANDOM_CASE_H_
 
 #include <cstdint>
+#include <iterator>
 #include <random>
 
 #include "absl/types/span.h"
 #include "cache/cache_policy.h"
+#include "cache/kv_spec.h"
 
 namespace millrace::cache {
 
@@ -19,11 +21,16 @@ struct Step {
 class RandomCase {
  public:
   explicit RandomCase(uint32_t seed)
-      : random_(seed), max_chunk_(1 + Below(40)), hold_(Below(30)) {}
+      : random_(seed),
+        max_chunk_(1 + Below(40)),
+        hold_(Below(30)),
+        dtype_(kKvDtypes[Below(std::size(kKvDtypes))].dtype) {}
 
   // The most tokens of one append, and those held for a rollback.
   int64_t max_chunk() const { return max_chunk_; }
   int64_t hold() const { return hold_; }
+  // How keys and values are kept.
+  KvDtype dtype() const { return dtype_; }
 
   // 0 .. end - 1.
   int64_t Below(int64_t end) {
@@ -69,6 +76,7 @@ class RandomCase {
   std::mt19937_64 random_;
   const int64_t max_chunk_;
   const int64_t hold_;
+  const KvDtype dtype_;
 };
 
 // Whether row `t` sees position `p` under `rules`.

@@ -7,10 +7,12 @@
 
 namespace millrace::cache {
 
-StampedCache::StampedCache(const SequenceOptions& options)
-    : manager_(KvSpec{}, static_cast<int32_t>(MaxBlocks(options))),
+StampedCache::StampedCache(const SequenceOptions& options, KvDtype dtype)
+    : manager_(KvSpec{.dtype = dtype},
+               static_cast<int32_t>(MaxBlocks(options, dtype))),
       id_(manager_.Open(options).value()),
-      stamps_(MaxBlocks(options) * kBlockTokens, -1) {}
+      prefix_(options.policy->traits().protected_prefix),
+      stamps_(MaxBlocks(options, dtype) * kBlockTokens, -1) {}
 
 bool StampedCache::Append(int64_t tokens) {
   rows_.clear();
@@ -29,7 +31,7 @@ bool StampedCache::AppendChunk(int64_t tokens, int64_t first_row) {
   const absl::StatusOr<KvView> view = manager_.Reserve(id_, tokens);
   if (!view.ok()) return false;
   for (int64_t t = begin; t < begin + tokens; ++t) {
-    Stamp(*view, t) = t;
+    Write(view->Find(t), t);
     if (t >= first_row) rows_.push_back(Read(*view, t));
   }
   manager_.Commit(id_);
@@ -42,18 +44,33 @@ StampedCache::Row StampedCache::Read(const KvView& view, int64_t t) {
     for (int64_t p = run.first_position; p < run.end_position(); ++p) {
       if (!Sees(absl::MakeConstSpan(&run.rule, 1), t, p)) continue;
       row.push_back({p, run.rule.QueryPosition(t) - p});
-      if (Stamp(view, p) != p) {
-        violation_ = absl::StrCat("row ", t, " reads ", p, " and finds ",
-                                  Stamp(view, p));
+      const int64_t found = Written(view.Find(p));
+      if (found != p) {
+        violation_ =
+            absl::StrCat("row ", t, " reads ", p, " and finds ", found);
+      }
+      const bool keep_wide =
+          HasWidePrefix(manager_.spec().dtype) && p < prefix_;
+      if (run.wide() != keep_wide) {
+        violation_ = absl::StrCat("token ", p, " of ", prefix_,
+                                  " protected ones is kept the wrong way");
       }
     }
   }
   return row;
 }
 
-int64_t& StampedCache::Stamp(const KvView& view, int64_t position) {
-  const KvView::Slot slot = view.Find(position);
-  return stamps_[slot.block * kBlockTokens + slot.slot];
+void StampedCache::Write(const KvView::Slot& slot, int64_t position) {
+  stamps_[slot.block * kBlockTokens + slot.slot] = position;
+  if (!slot.kv_block().wide()) return;
+  stamps_[slot.value_block * kBlockTokens + slot.slot] = position;
+}
+
+int64_t StampedCache::Written(const KvView::Slot& slot) const {
+  const int64_t stamp = stamps_[slot.block * kBlockTokens + slot.slot];
+  if (!slot.kv_block().wide()) return stamp;
+  return stamps_[slot.value_block * kBlockTokens + slot.slot] == stamp ? stamp
+                                                                       : -1;
 }
 
 }  // namespace millrace::cache

@@ -1,5 +1,6 @@
 // A cache manager over a memory in which every slot holds the text position
-// that was written there, so that a reader can tell a token from another's.
+// that was written there, so that a reader can tell a token from another's. A
+// token of a wide pair is written to both of its blocks.
 #ifndef MILLRACE_TESTS_CACHE_CONTRACT_STAMPED_CACHE_H_
 #define MILLRACE_TESTS_CACHE_CONTRACT_STAMPED_CACHE_H_
 
@@ -14,7 +15,7 @@ namespace millrace::cache {
 // One sequence, in a pool of exactly the blocks that it may hold.
 class StampedCache {
  public:
-  explicit StampedCache(const SequenceOptions& options);
+  StampedCache(const SequenceOptions& options, KvDtype dtype);
 
   // Appends as a backend would: reserves, writes, and reads what each row
   // sees, tokens first that the policy wants computed anew. What a row sees and
@@ -39,11 +40,14 @@ class StampedCache {
  private:
   // Rows before `first_row` are not looked at.
   bool AppendChunk(int64_t tokens, int64_t first_row);
-  int64_t& Stamp(const KvView& view, int64_t position);
+  void Write(const KvView::Slot& slot, int64_t position);
+  // The position that was written there; of a wide pair, to both its blocks.
+  int64_t Written(const KvView::Slot& slot) const;
   Row Read(const KvView& view, int64_t t);
 
   CacheManager manager_;
   const SequenceId id_;
+  const int64_t prefix_;
   std::vector<int64_t> stamps_;  // [num_blocks, kBlockTokens]
   std::vector<Row> rows_;
   std::string violation_;

@@ -175,7 +175,8 @@ void HandSequence::Clear() {
 }
 
 int64_t HandSequence::reserved_bytes() const {
-  return cache::MaxBlocks(options_) * cache_->spec().BytesPerBlock();
+  const cache::KvSpec& spec = cache_->spec();
+  return cache::MaxBlocks(options_, spec.dtype) * spec.BytesPerBlock();
 }
 
 engine::GenerationOptions ConversationOptions::Greedy() {
