@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "cache/kv_view.h"
 
 namespace millrace::cache {
 
@@ -73,6 +74,10 @@ class AttentionScoring {
   // Input tokens, counted from the last, that are not computed before the end
   // of the input is known, since their rows count.
   virtual int64_t HeldBackTokens() const { return 0; }
+
+  // Tokens that may be resident while the text is written; kUnlimited: what is
+  // written is evicted like the rest.
+  virtual int64_t MostWhileWriting() const { return kUnlimited; }
 
   // Whether rows look at keys over their distance in the text; else over that
   // within the cache.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "cache/scored_slots.h"
 #include "cache/sequence_view.h"
 
 namespace millrace::cache {
@@ -16,7 +17,9 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 }  // namespace
 
 // The resident tokens of a sequence are two ranges, either of which may be
-// empty: the protected prefix, and the tail [tail_begin, length).
+// empty: the protected prefix, and the tail [tail_begin, length). If the policy
+// chooses by attention, these are positions within the cache: `scored` knows
+// which token is at each, and how many are gone.
 struct CacheManager::Sequence {
   Sequence(SequenceOptions o, BlockAllocator* allocator, bool wide_prefix)
       : options(std::move(o)),
@@ -80,16 +83,22 @@ struct CacheManager::Sequence {
   // The row whose rules hold for the next ones.
   int64_t rules_row() const { return std::max(length, built_for); }
 
+  // Tokens of the text.
+  int64_t text_length() const {
+    return scored != nullptr ? scored->length() : length;
+  }
+
   const SequenceOptions options;
   const int64_t prefix;  // protected tokens, F
   const bool recomputes;
-  int64_t length = 0;     // tokens committed
+  int64_t length = 0;     // tokens committed; of these in the cache if scored
   int64_t pending = 0;    // tokens of the last Reserve
   int64_t tail_begin;     // first resident position at or beyond the prefix
   int64_t built_for = 0;  // the row that Rebuild made ready for
   int64_t peak_resident = 0;
   int64_t reserved_blocks = 0;
   BlockTable table;
+  std::unique_ptr<ScoredSlots> scored;  // null: the policy reads no attention
 };
 
 int64_t MaxBlocks(const SequenceOptions& options, KvDtype dtype) {
@@ -102,8 +111,9 @@ int64_t MaxBlocks(const SequenceOptions& options, KvDtype dtype) {
          CeilDiv(tokens - prefix - 1, kBlockTokens) + 1;
 }
 
-CacheManager::CacheManager(const KvSpec& spec, int32_t num_blocks)
-    : spec_(spec), allocator_(num_blocks) {}
+CacheManager::CacheManager(const KvSpec& spec, int32_t num_blocks,
+                           KvStorage* storage)
+    : spec_(spec), storage_(storage), allocator_(num_blocks) {}
 
 CacheManager::~CacheManager() = default;
 
@@ -119,6 +129,10 @@ absl::StatusOr<SequenceId> CacheManager::Open(const SequenceOptions& options) {
   }
   auto sequence = std::make_unique<Sequence>(options, &allocator_,
                                              HasWidePrefix(spec_.dtype));
+  if (options.policy->scoring() != nullptr) {
+    sequence->scored = std::make_unique<ScoredSlots>(
+        *options.policy, spec_, options.policy->MaxResidentTokens(1));
+  }
   sequence->reserved_blocks = wanted;
   reserved_blocks_ += wanted;
   const SequenceId id = next_id_++;
@@ -128,7 +142,7 @@ absl::StatusOr<SequenceId> CacheManager::Open(const SequenceOptions& options) {
 
 int64_t CacheManager::Rebuild(SequenceId id, int64_t row) {
   Sequence& sequence = Get(id);
-  if (!sequence.recomputes) return sequence.length;
+  if (!sequence.recomputes) return sequence.text_length();
   // The prefix first: it stays as it is.
   if (sequence.length < sequence.prefix) row = sequence.prefix - 1;
   sequence.built_for = row;
@@ -148,6 +162,9 @@ int64_t CacheManager::Rebuild(SequenceId id, int64_t row) {
 absl::StatusOr<KvView> CacheManager::Reserve(SequenceId id, int64_t num_new) {
   Sequence& sequence = Get(id);
   assert(num_new >= 1 && num_new <= MaxChunk(id));
+  if (sequence.scored != nullptr && sequence.scored->cut_due()) {
+    CutScored(sequence);
+  }
   const absl::Status evicted = Evict(sequence, num_new);
   if (!evicted.ok()) return evicted;
   const int64_t end = sequence.length + num_new;
@@ -156,11 +173,22 @@ absl::StatusOr<KvView> CacheManager::Reserve(SequenceId id, int64_t num_new) {
   sequence.pending = num_new;
   sequence.peak_resident =
       std::max(sequence.peak_resident, sequence.ResidentTokens() + num_new);
-  return sequence.ViewUpTo(end);
+  KvView view = sequence.ViewUpTo(end);
+  if (sequence.scored != nullptr) sequence.scored->Begin(num_new, &view);
+  return view;
+}
+
+void CacheManager::SetInputEnd(SequenceId id, int64_t input_end) {
+  Sequence& sequence = Get(id);
+  if (sequence.scored != nullptr) sequence.scored->SetInputEnd(input_end);
 }
 
 int64_t CacheManager::MaxChunk(SequenceId id) const {
   const Sequence& sequence = Get(id);
+  if (sequence.scored != nullptr) {
+    return std::min(sequence.options.max_chunk_tokens,
+                    sequence.scored->MaxChunk());
+  }
   int64_t end = sequence.options.policy->NextCut(sequence.rules_row());
   if (sequence.recomputes && sequence.length < sequence.prefix) {
     end = sequence.prefix;
@@ -168,13 +196,37 @@ int64_t CacheManager::MaxChunk(SequenceId id) const {
   return std::min(sequence.options.max_chunk_tokens, end - sequence.length);
 }
 
+// Moves the survivors of a cut to the front of the slots.
+void CacheManager::CutScored(Sequence& sequence) {
+  const KvView view = sequence.ViewUpTo(sequence.length);
+  std::vector<KvView::Slot> slots;
+  for (int64_t i = 0; i < sequence.length; ++i) slots.push_back(view.Find(i));
+  std::vector<KvStorage::SlotMove> moves;
+  sequence.scored->Cut(
+      [&](int layer, int kv_head, absl::Span<const int64_t> survivors) {
+        moves.clear();
+        for (size_t to = 0; to < survivors.size(); ++to) {
+          const auto from = static_cast<size_t>(survivors[to]);
+          if (from != to) moves.push_back({slots[from], slots[to]});
+        }
+        // Whoever opened the sequence has a storage that can.
+        if (!storage_->MoveSlots(layer, kv_head, moves).ok()) std::abort();
+      });
+  evicted_tokens_ += sequence.length - sequence.scored->slots();
+  sequence.length = sequence.scored->slots();
+  sequence.table.DropFrom(sequence.length);
+}
+
 absl::Status CacheManager::Evict(Sequence& sequence, int64_t num_new) {
   const std::vector<TextRange> resident = sequence.Resident();
+  const int64_t length = sequence.text_length();
   const SequenceView view{
-      .length = sequence.length,
-      .first_row = std::max<int64_t>(
-          0, sequence.length - sequence.options.rollback_tokens),
-      .resident = resident};
+      .length = length,
+      .first_row =
+          std::max<int64_t>(0, length - sequence.options.rollback_tokens),
+      .resident = resident,
+      .input_end =
+          sequence.scored != nullptr ? sequence.scored->input_end() : 0};
   const absl::StatusOr<EvictionPlan> plan =
       sequence.options.policy->Plan(view, num_new);
   if (!plan.ok()) return plan.status();
@@ -190,16 +242,22 @@ absl::Status CacheManager::Evict(Sequence& sequence, int64_t num_new) {
 
 void CacheManager::Commit(SequenceId id) {
   Sequence& sequence = Get(id);
+  if (sequence.scored != nullptr) sequence.scored->Commit(sequence.pending);
   sequence.length += std::exchange(sequence.pending, 0);
 }
 
 absl::Status CacheManager::Truncate(SequenceId id, int64_t length) {
   Sequence& sequence = Get(id);
-  if (length < EarliestCut(id) || length > sequence.length) {
+  const int64_t longest = sequence.text_length();
+  if (length < EarliestCut(id) || length > longest) {
     return absl::OutOfRangeError(
-        absl::StrCat("cut a sequence of ", sequence.length, " tokens to ",
-                     length, ": what was visible there is gone; from ",
-                     EarliestCut(id), " to ", sequence.length, " works"));
+        absl::StrCat("cut a sequence of ", longest, " tokens to ", length,
+                     ": what was visible there is gone; from ", EarliestCut(id),
+                     " to ", longest, " works"));
+  }
+  if (sequence.scored != nullptr) {
+    sequence.scored->Truncate(length);
+    length = sequence.scored->slots();
   }
   sequence.length = length;
   sequence.built_for = 0;
@@ -213,6 +271,7 @@ absl::Status CacheManager::Truncate(SequenceId id, int64_t length) {
 
 int64_t CacheManager::EarliestCut(SequenceId id) const {
   const Sequence& sequence = Get(id);
+  if (sequence.scored != nullptr) return sequence.scored->EarliestCut();
   if (sequence.recomputes || sequence.tail_begin == sequence.prefix) return 0;
   // Visibility is monotone: search for the first length that works.
   int64_t low = sequence.tail_begin, high = sequence.length;
@@ -230,6 +289,7 @@ int64_t CacheManager::EarliestCut(SequenceId id) const {
 void CacheManager::Clear(SequenceId id) {
   Sequence& sequence = Get(id);
   sequence.table.Clear();
+  if (sequence.scored != nullptr) sequence.scored->Clear();
   sequence.length = 0;
   sequence.built_for = 0;
   sequence.pending = 0;
@@ -241,7 +301,9 @@ void CacheManager::Close(SequenceId id) {
   sequences_.erase(id);
 }
 
-int64_t CacheManager::Length(SequenceId id) const { return Get(id).length; }
+int64_t CacheManager::Length(SequenceId id) const {
+  return Get(id).text_length();
+}
 
 int64_t CacheManager::ResidentTokens(SequenceId id) const {
   return Get(id).ResidentTokens();
@@ -252,7 +314,9 @@ int64_t CacheManager::PeakResidentTokens(SequenceId id) const {
 }
 
 std::vector<TextRange> CacheManager::Resident(SequenceId id) const {
-  return Get(id).Resident();
+  const Sequence& sequence = Get(id);
+  return sequence.scored != nullptr ? sequence.scored->Held()
+                                    : sequence.Resident();
 }
 
 KvView CacheManager::View(SequenceId id) const {

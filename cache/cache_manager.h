@@ -31,6 +31,7 @@
 #include "cache/block_table.h"
 #include "cache/cache_policy.h"
 #include "cache/kv_spec.h"
+#include "cache/kv_storage.h"
 #include "cache/kv_view.h"
 #include "cache/text_range.h"
 
@@ -61,7 +62,10 @@ class CacheManager {
     int64_t evicted_tokens = 0;  // since the start, all sequences
   };
 
-  CacheManager(const KvSpec& spec, int32_t num_blocks);
+  // `storage`, borrowed, is what slots are moved in when a policy that chooses
+  // by attention drops some of them; null: no sequence has such a policy.
+  CacheManager(const KvSpec& spec, int32_t num_blocks,
+               KvStorage* storage = nullptr);
   ~CacheManager();
   CacheManager(const CacheManager&) = delete;
   CacheManager& operator=(const CacheManager&) = delete;
@@ -76,6 +80,11 @@ class CacheManager {
   // it has changed, go on with the token there, be it one that was committed
   // before or one that is skipped to. Call it before each Reserve.
   int64_t Rebuild(SequenceId id, int64_t row);
+
+  // The text length at which the input that is being read ends; kUnlimited if
+  // that is not known yet, at or below Length if what comes is decoded. Heeded
+  // by policies that choose by attention, until the next call.
+  void SetInputEnd(SequenceId id, int64_t input_end);
 
   // Makes room for `num_new` tokens after the sequence's last and returns what
   // their rows read; the view's last run holds the slots to write. Evicts first
@@ -94,7 +103,9 @@ class CacheManager {
 
   // Cuts the sequence back to `length` tokens. Exact: everything that the last
   // row kept and the next row see is still resident, or will be recomputed.
-  // Else OUT_OF_RANGE and no change. Drops a Reserve without Commit.
+  // Else OUT_OF_RANGE and no change. Drops a Reserve without Commit. Where sums
+  // of attention have to forget rows, Length() may be less than `length`
+  // afterwards: the tokens between are to be appended once more.
   absl::Status Truncate(SequenceId id, int64_t length);
 
   // The shortest length that Truncate takes; every length from there to
@@ -112,6 +123,7 @@ class CacheManager {
   int64_t Length(SequenceId id) const;          // tokens committed
   int64_t ResidentTokens(SequenceId id) const;  // physically held
   int64_t PeakResidentTokens(SequenceId id) const;
+  // By text position; what any head holds, if each chooses for itself.
   std::vector<TextRange> Resident(SequenceId id) const;
   // The view of rows at Length() - 1 and before, for reading alone.
   KvView View(SequenceId id) const;
@@ -125,8 +137,10 @@ class CacheManager {
   Sequence& Get(SequenceId id);
   const Sequence& Get(SequenceId id) const;
   absl::Status Evict(Sequence& sequence, int64_t num_new);
+  void CutScored(Sequence& sequence);
 
   const KvSpec spec_;
+  KvStorage* const storage_;
   BlockAllocator allocator_;
   int64_t reserved_blocks_ = 0;
   int64_t evicted_tokens_ = 0;

@@ -3,8 +3,10 @@
 #include <utility>
 
 namespace millrace::cache {
-VisibilityLedger::VisibilityLedger(std::shared_ptr<const CachePolicy> policy)
-    : policy_(std::move(policy)) {}
+
+VisibilityLedger::VisibilityLedger(std::shared_ptr<const CachePolicy> policy,
+                                   Held held)
+    : policy_(std::move(policy)), held_(std::move(held)) {}
 
 VisibilityChange VisibilityLedger::Advance(int64_t num_tokens) {
   std::vector<TextRange> evicted = EvictedRanges(num_tokens);
@@ -36,10 +38,15 @@ int64_t VisibilityLedger::EvictedTokens(int64_t num_tokens) const {
 
 std::vector<TextRange> VisibilityLedger::EvictedRanges(
     int64_t num_tokens) const {
-  if (num_tokens == 0) return {};
-  const int64_t row = num_tokens - 1;
   const TextRange text{0, num_tokens};
-  return Subtract({text}, VisibleRanges(policy_->Rules(row), row));
+  return Subtract({text}, Visible(num_tokens));
+}
+
+std::vector<TextRange> VisibilityLedger::Visible(int64_t num_tokens) const {
+  if (num_tokens == 0) return {};
+  if (policy_->scoring() != nullptr) return Within(held_(), {0, num_tokens});
+  const int64_t row = num_tokens - 1;
+  return VisibleRanges(policy_->Rules(row), row);
 }
 
 }  // namespace millrace::cache

@@ -10,11 +10,13 @@
 //   ledger.Advance(105);  // {evicted [13,44)}
 //   ledger.Advance(100);  // a cut: {restored [39,44)}
 //
-// For chunk-invariant policies. Not thread-safe.
+// Under a policy that chooses by attention, evicted is what the cache holds for
+// no head any more, as `held` says. Not thread-safe.
 #ifndef MILLRACE_CACHE_VISIBILITY_LEDGER_H_
 #define MILLRACE_CACHE_VISIBILITY_LEDGER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -37,7 +39,13 @@ struct VisibilityChange {
 
 class VisibilityLedger {
  public:
-  explicit VisibilityLedger(std::shared_ptr<const CachePolicy> policy);
+  // What the cache holds of the text, and all that is not yet in it: ascending,
+  // the last range without end.
+  using Held = std::function<std::vector<TextRange>()>;
+
+  // `held` is asked if the policy has a scoring().
+  explicit VisibilityLedger(std::shared_ptr<const CachePolicy> policy,
+                            Held held = nullptr);
 
   // Moves to a text of `num_tokens` tokens, more or fewer than before, and
   // returns what changed since the last call.
@@ -49,11 +57,14 @@ class VisibilityLedger {
   // Tokens of a text of `num_tokens` that its last row sees, and the others.
   int64_t VisibleTokens(int64_t num_tokens) const;
   int64_t EvictedTokens(int64_t num_tokens) const;
+  // What is visible of a text of `num_tokens`: ascending, disjoint.
+  std::vector<TextRange> Visible(int64_t num_tokens) const;
 
  private:
   std::vector<TextRange> EvictedRanges(int64_t num_tokens) const;
 
   std::shared_ptr<const CachePolicy> policy_;
+  Held held_;
   std::vector<TextRange> announced_;
   TextRange recomputed_;  // announced last
 };

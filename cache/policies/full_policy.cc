@@ -28,6 +28,8 @@ class FullPolicy final : public CachePolicy {
     return options_.max_tokens;
   }
 
+  int64_t MaxTextTokens() const override { return options_.max_tokens; }
+
   int64_t MaxDistance() const override { return options_.max_tokens - 1; }
 
   std::vector<RunRule> Rules(int64_t) const override { return {RunRule{}}; }

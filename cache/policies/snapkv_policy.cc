@@ -39,17 +39,17 @@ class SnapkvPolicy final : public ScoredPolicy {
                                     int64_t num_new) const override {
     const bool decodes = view.input_end <= view.length;
     const int64_t resident = view.resident.empty() ? 0 : view.resident[0].end;
-    if (decodes && resident + num_new > MostDecoded()) {
+    if (decodes && resident + num_new > MostWhileWriting()) {
       return absl::FailedPreconditionError(
           absl::StrCat("write ", num_new, " tokens behind ", resident,
                        " that are held: snapkv evicts none of them, and holds ",
-                       MostDecoded(), " while it writes"));
+                       MostWhileWriting(), " while it writes"));
     }
     return ScoredPolicy::Plan(view, num_new);
   }
 
  private:
-  int64_t MostDecoded() const {
+  int64_t MostWhileWriting() const override {
     return options().budget_tokens + options().stride - options().recent_tokens;
   }
 

@@ -41,8 +41,8 @@ struct Engine::Impl {
       : options(o),
         model(std::move(m)),
         storage(std::move(s)),
-        table{.cache =
-                  cache::CacheManager(storage->spec(), storage->num_blocks()),
+        table{.cache = cache::CacheManager(
+                  storage->spec(), storage->num_blocks(), storage.get()),
               .open = {},
               .steps = 0} {}
 
@@ -101,7 +101,7 @@ void Engine::Impl::Run() {
 }
 
 bool Engine::Impl::Step() {
-  for (const auto& [id, sequence] : table.open) sequence->Rebuild();
+  for (const auto& [id, sequence] : table.open) sequence->Prepare();
   const std::vector<SequenceFacts> facts = Facts();
   const std::vector<PlannedRows> plan =
       PlanStep(facts, {.max_decode_rows = options.max_decode_rows,

@@ -67,7 +67,8 @@ class Sequence {
   // As StepTrace names it.
   virtual int64_t id() const = 0;
   // What the sequence was opened with: what is visible or evicted follows from
-  // it and length() alone (cache::VisibilityLedger).
+  // it and length() alone (cache::VisibilityLedger), unless it chooses by
+  // attention.
   virtual const std::shared_ptr<const cache::CachePolicy>& policy() const = 0;
 
   // Queues tokens to be read, in the order in which they are appended. Ids are
@@ -87,12 +88,22 @@ class Sequence {
 
   // Cuts the text back to `length` tokens, pending ones first. OUT_OF_RANGE,
   // and no change, if the cache cannot go back so far; EarliestCut tells how
-  // far it can: at least `rollback_tokens` below length(), or to 0.
+  // far it can: at least `rollback_tokens` below length(), or to 0, or to where
+  // a policy that chooses by attention has last made its choice.
   virtual absl::Status Truncate(int64_t length) = 0;
   virtual int64_t EarliestCut() const = 0;
   // Forgets everything; the reservation stays.
   virtual void Clear() = 0;
 
+  // Those that are computed as things stand: a policy may want to know the end
+  // of the input, that is kLast, before the last of them.
+  virtual int64_t readable_tokens() const { return pending_tokens(); }
+  // How many more can be written, one by one, before the policy is full.
+  virtual int64_t room_to_write() const { return cache::kUnlimited; }
+
+  // What the cache holds of the text and what is to come, by text position:
+  // ascending, merged, the last range without end.
+  virtual std::vector<cache::TextRange> Held() const = 0;
   virtual int64_t resident_tokens() const = 0;
   virtual int64_t peak_resident_tokens() const = 0;
   virtual int64_t reserved_bytes() const = 0;

@@ -45,7 +45,11 @@ EngineSequence::~EngineSequence() {
 }
 
 void EngineSequence::Append(absl::Span<const int32_t> ids) {
+  // One token after logits that were wanted was picked from them.
+  const bool picked = wanted_ == Logits::kLast && pending_.empty() &&
+                      ids.size() == 1 && computed_ > 0;
   pending_.Append(ids, table_->steps);
+  if (!picked) input_end_ = length();
 }
 
 void EngineSequence::WantLogits(Logits which) {
@@ -57,7 +61,8 @@ void EngineSequence::WantLogits(Logits which) {
   --computed_;
   const int32_t last = ids_.back();
   ids_.pop_back();
-  Append({last});
+  pending_.Append({last}, table_->steps);
+  Requeue();
 }
 
 absl::Status EngineSequence::Truncate(int64_t length) {
@@ -70,10 +75,20 @@ absl::Status EngineSequence::Truncate(int64_t length) {
   const int64_t cut = cached_tokens() - length;
   pending_.KeepFirst(std::max<int64_t>(0, -cut));
   computed_ = std::min(computed_, length);
+  input_end_ = std::min(input_end_, length);
   if (cut <= 0) return absl::OkStatus();
-  absl::Status status = table_->cache.Truncate(id_, length);
-  if (status.ok()) ids_.resize(ids_.size() - static_cast<size_t>(cut));
+  const absl::Status status = table_->cache.Truncate(id_, length);
+  if (!status.ok()) return status;
+  ids_.resize(ids_.size() - static_cast<size_t>(cut));
+  Requeue();
   return status;
+}
+
+void EngineSequence::Requeue() {
+  const absl::Span<const int32_t> known = absl::MakeConstSpan(ids_);
+  const auto cached = static_cast<size_t>(cached_tokens() - ids_begin_);
+  pending_.Prepend(known.subspan(cached));
+  ids_.resize(cached);
 }
 
 int64_t EngineSequence::EarliestCut() const {
@@ -92,7 +107,7 @@ void EngineSequence::Clear() {
   ids_.clear();
   ids_begin_ = 0;
   forget_at_ = 0;
-  computed_ = 0;
+  computed_ = input_end_ = 0;
   table_->cache.Clear(id_);
 }
 
@@ -104,18 +119,53 @@ int64_t EngineSequence::peak_resident_tokens() const {
   return table_->cache.PeakResidentTokens(id_);
 }
 
+int64_t EngineSequence::room_to_write() const {
+  const cache::AttentionScoring* const scoring = options_.policy->scoring();
+  if (scoring == nullptr) return cache::kUnlimited;
+  const int64_t most = scoring->MostWhileWriting();
+  if (most == cache::kUnlimited) return most;
+  int64_t held = resident_tokens() + queued_tokens();
+  // What is read is cut at its end, be that now or still to come.
+  if (input_end_ >= cached_tokens()) {
+    held = std::min(held, scoring->budget_tokens());
+  }
+  return most - held;
+}
+
+std::vector<cache::TextRange> EngineSequence::Held() const {
+  std::vector<cache::TextRange> held = table_->cache.Resident(id_);
+  const int64_t cached = cached_tokens();
+  if (held.empty() || held.back().end < cached) {
+    held.push_back({cached, cache::kUnlimited});
+  }
+  held.back().end = cache::kUnlimited;
+  return held;
+}
+
 int64_t EngineSequence::reserved_bytes() const {
   const cache::KvSpec& spec = table_->cache.spec();
   return cache::MaxBlocks(options_, spec.dtype) * spec.BytesPerBlock();
 }
 
+int64_t EngineSequence::HeldBack() const {
+  const cache::AttentionScoring* const scoring = options_.policy->scoring();
+  if (scoring == nullptr || wanted_ != Logits::kNone) return 0;
+  return std::min(scoring->HeldBackTokens(), queued_tokens());
+}
+
 SequenceFacts EngineSequence::Facts() const {
   return {.id = id_,
-          .pending_tokens = queued_tokens(),
+          .pending_tokens = queued_tokens() - HeldBack(),
           .wants_logits = wanted_ == Logits::kLast,
           .max_chunk = table_->cache.MaxChunk(id_),
           .paused = paused_,
           .waiting_since = std::max(pending_.waiting_since(), last_served_)};
+}
+
+void EngineSequence::Prepare() {
+  const bool known = wanted_ == Logits::kLast || input_end_ <= cached_tokens();
+  table_->cache.SetInputEnd(id_, known ? input_end_ : cache::kUnlimited);
+  Rebuild();
 }
 
 void EngineSequence::Rebuild() {
@@ -125,9 +175,7 @@ void EngineSequence::Rebuild() {
       wanted_ == Logits::kAll ? computed_ : before + pending_.size() - 1;
   const int64_t begin = table_->cache.Rebuild(id_, row);
   if (begin > before) return Skip(begin - before);
-  const absl::Span<const int32_t> known = absl::MakeConstSpan(ids_);
-  pending_.Prepend(known.subspan(static_cast<size_t>(begin - ids_begin_)));
-  ids_.resize(static_cast<size_t>(begin - ids_begin_));
+  Requeue();
 }
 
 void EngineSequence::Skip(int64_t tokens) {

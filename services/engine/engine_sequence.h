@@ -54,14 +54,20 @@ class EngineSequence final : public Sequence {
   int64_t resident_tokens() const override;
   int64_t peak_resident_tokens() const override;
   int64_t reserved_bytes() const override;
+  int64_t readable_tokens() const override {
+    return pending_tokens() - HeldBack();
+  }
+  int64_t room_to_write() const override;
+  std::vector<cache::TextRange> Held() const override;
 
   SequenceFacts Facts() const;
   SequenceClient* client() const { return client_; }
 
-  // Before each step: where the policy wants visible tokens computed anew for
-  // the next row whose logits are wanted, puts them before the pending ones;
-  // and skips pending ones that no such row sees.
-  void Rebuild();
+  // Before each step: tells the cache where the input ends, as far as that is
+  // known. Where the policy wants visible tokens computed anew for the next row
+  // whose logits are wanted, puts them before the pending ones; and skips
+  // pending ones that no such row sees.
+  void Prepare();
 
   // The tokens of the queue are the pending ones, and before them those that
   // are computed once more. The first is at cached_tokens().
@@ -87,6 +93,11 @@ class EngineSequence final : public Sequence {
                  SequenceClient* client, SequenceTable* table)
       : id_(id), options_(options), client_(client), table_(table) {}
 
+  void Rebuild();
+  // The input that waits for its end to be known.
+  int64_t HeldBack() const;
+  // Puts known tokens that the cache has given up before the pending ones.
+  void Requeue();
   void Skip(int64_t tokens);
   void Remember(absl::Span<const int32_t> ids);
   // The first text position whose id may still be asked for.
@@ -101,6 +112,7 @@ class EngineSequence final : public Sequence {
   bool paused_ = false;
   uint64_t last_served_ = 0;  // steps that had run when its last one was over
   int64_t computed_ = 0;      // tokens that the client knows to be computed
+  int64_t input_end_ = 0;     // of what was appended and not picked
   PendingTokens pending_;
   // The ids of the cached tokens from text position ids_begin_ on: at least
   // those that a cut can leave last, and those that are computed anew.

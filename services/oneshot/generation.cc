@@ -50,7 +50,7 @@ Generation::Generation(const Dependencies& deps, GenerationRequest request,
                       std::move(admitted)),
       request_(std::move(request)),
       log_(deps.log),
-      reporter_(request_.policy.policy),
+      reporter_(request_.policy.policy, [this] { return sequence()->Held(); }),
       length_(static_cast<int64_t>(request_.prompt.size())) {}
 
 absl::Status Generation::CheckFits() const {
@@ -78,7 +78,7 @@ void Generation::OnRows(int64_t first, int64_t count,
     return;
   }
   const auto limit = TextLimit(policy());
-  if (limit && length_ >= *limit) {
+  if ((limit && length_ >= *limit) || sequence()->room_to_write() < 1) {
     Finish(FinishReason::kCapacity, absl::OkStatus());
     return;
   }
@@ -172,8 +172,8 @@ void Generation::Finish(FinishReason reason, const absl::Status& error,
         FinishReason::kError,
         errors::MakeError(
             absl::StatusCode::kFailedPrecondition, errors::Reason::kCacheFull,
-            absl::StrCat("the text has ", length_,
-                         " tokens, all that policy 'full' holds")));
+            absl::StrCat("the text has ", length_, " tokens, all that policy '",
+                         policy().Name(), "' holds")));
     return;
   }
   if (std::string held = turn_ ? turn_->Flush() : ""; !held.empty()) {

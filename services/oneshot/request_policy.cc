@@ -53,8 +53,9 @@ absl::StatusOr<cache::MadePolicy> MakeRequestPolicy(
 }
 
 std::optional<int64_t> TextLimit(const cache::CachePolicy& policy) {
-  if (policy.traits().unbounded_stream) return std::nullopt;
-  return policy.MaxResidentTokens(1);
+  const int64_t limit = policy.MaxTextTokens();
+  if (limit == cache::kUnlimited) return std::nullopt;
+  return limit;
 }
 
 }  // namespace millrace::oneshot

@@ -49,7 +49,7 @@ Scoring::Scoring(const Dependencies& deps, ScoringRequest request,
     : SequenceRequest(deps, request.id, request.policy.policy,
                       std::move(admitted)),
       request_(std::move(request)),
-      reporter_(request_.policy.policy),
+      reporter_(request_.policy.policy, [this] { return sequence()->Held(); }),
       last_progress_(requested()) {}
 
 void Scoring::Begin() { sequence()->WantLogits(engine::Logits::kAll); }

@@ -41,8 +41,7 @@ int64_t CacheReporter::ForgottenTokens(cache::TextRange range,
                                        int64_t length) const {
   if (range.empty() || length == 0) return 0;
   int64_t seen = 0;
-  for (const cache::TextRange& visible :
-       cache::VisibleRanges(policy_->Rules(length - 1), length - 1)) {
+  for (const cache::TextRange& visible : ledger_.Visible(length)) {
     seen += std::max<int64_t>(0, std::min(visible.end, range.end) -
                                      std::max(visible.begin, range.begin));
   }

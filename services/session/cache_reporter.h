@@ -1,7 +1,7 @@
 // CacheReporter says when a client should hear what has been evicted: the first
 // eviction at once, then at most once per interval, and on demand.
 //
-//   CacheReporter reporter(made_policy);
+//   CacheReporter reporter(policy, [&] { return sequence->Held(); });
 //   if (auto update = reporter.Advance(74, 256)) Send(*update);
 //   if (auto update = reporter.ReportAll(105)) Send(*update);
 //
@@ -23,8 +23,10 @@ namespace millrace::session {
 
 class CacheReporter {
  public:
-  explicit CacheReporter(std::shared_ptr<const cache::CachePolicy> policy)
-      : policy_(policy), ledger_(std::move(policy)) {}
+  // `held` as VisibilityLedger wants it.
+  CacheReporter(std::shared_ptr<const cache::CachePolicy> policy,
+                cache::VisibilityLedger::Held held)
+      : policy_(policy), ledger_(std::move(policy), std::move(held)) {}
 
   // The text has `length` tokens now; the last report may be new enough.
   std::optional<CacheUpdated> Advance(int64_t length, int64_t interval_tokens);

@@ -124,7 +124,7 @@ void Composer::OnRows(int64_t computed, absl::Span<const float> logits,
 }
 
 bool Composer::Over() const {
-  return !turn_ && waiting_.only_positioned() && text().pending_tokens() == 0;
+  return !turn_ && waiting_.only_positioned() && text().readable_tokens() == 0;
 }
 
 void Composer::RejectRest() {
@@ -135,7 +135,7 @@ void Composer::RejectRest() {
 
 bool Composer::TurnCanStart() const {
   return turn_ && !turn_->started() && !text_open_ &&
-         text().pending_tokens() == 0;
+         text().readable_tokens() == 0;
 }
 
 // The queue whose first item has its turn now; null if all have to wait.
@@ -219,11 +219,11 @@ void Composer::FinishWaiting(const TurnRequest& request, const TurnEnd& end) {
 // ---- How it is ----
 
 bool Composer::reading() const {
-  return text().pending_tokens() > 0 || !waiting_.only_positioned();
+  return text().readable_tokens() > 0 || !waiting_.only_positioned();
 }
 
 bool Composer::waits_for_client() const {
-  return text().pending_tokens() == 0 && (!turn_ || text_open_);
+  return text().readable_tokens() == 0 && (!turn_ || text_open_);
 }
 
 bool Composer::NothingToGoOnFrom() const {

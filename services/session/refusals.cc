@@ -90,10 +90,10 @@ absl::Status NoNewTurns() {
                    {.retry_after = absl::Seconds(1)});
 }
 
-absl::Status TextFull(int64_t length, int64_t limit, absl::string_view policy) {
+absl::Status TextFull(int64_t length, absl::string_view policy) {
   return Refusal(Reason::kCacheFull,
-                 absl::StrCat("the text has ", length, " of the ", limit,
-                              " tokens that policy '", policy, "' holds"));
+                 absl::StrCat("the text has ", length,
+                              " tokens, all that policy '", policy, "' holds"));
 }
 
 absl::Status NotFinite() {

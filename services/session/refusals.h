@@ -39,7 +39,7 @@ absl::Status StillNoText();
 // DRAINING, to be tried elsewhere.
 absl::Status NoNewTurns();
 // CACHE_FULL: the text can grow no more.
-absl::Status TextFull(int64_t length, int64_t limit, absl::string_view policy);
+absl::Status TextFull(int64_t length, absl::string_view policy);
 // NONFINITE_LOGITS.
 absl::Status NotFinite();
 

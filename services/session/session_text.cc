@@ -12,8 +12,9 @@ using engine::Logits;
 constexpr absl::Duration kProgressInterval = absl::Seconds(1);
 
 std::optional<int64_t> TextLimit(const cache::CachePolicy& policy) {
-  if (policy.traits().unbounded_stream) return std::nullopt;
-  return policy.MaxResidentTokens(1);
+  const int64_t limit = policy.MaxTextTokens();
+  if (limit == cache::kUnlimited) return std::nullopt;
+  return limit;
 }
 
 }  // namespace
@@ -23,7 +24,7 @@ SessionText::SessionText(Options options, Outbox* outbox)
       limit_(TextLimit(*options_.policy.policy)),
       outbox_(outbox),
       recent_(options_.recent_tokens),
-      reporter_(options_.policy.policy),
+      reporter_(options_.policy.policy, [this] { return sequence_->Held(); }),
       tail_(options_.chat_format) {}
 
 // ---- It grows, and is cut ----
@@ -123,6 +124,7 @@ int64_t SessionText::read_length() const {
 // ---- How long it may get ----
 
 bool SessionText::AtCapacity(int64_t more) const {
+  if (sequence_->room_to_write() <= more) return true;
   return limit_ && length() + more >= *limit_;
 }
 
@@ -135,7 +137,7 @@ absl::Status SessionText::CheckRoom(int64_t tokens, int64_t waiting) const {
 }
 
 absl::Status SessionText::Full() const {
-  return TextFull(length(), *limit_, options_.policy.policy->Name());
+  return TextFull(length(), options_.policy.policy->Name());
 }
 
 // ---- What it counts ----

@@ -83,6 +83,8 @@ class SessionText {
   // ---- How it is ----
   int64_t length() const { return sequence_->length(); }
   int64_t pending_tokens() const { return sequence_->pending_tokens(); }
+  // Those of them that are read before a turn begins.
+  int64_t readable_tokens() const { return sequence_->readable_tokens(); }
   int64_t reserved_bytes() const { return sequence_->reserved_bytes(); }
   const std::vector<int32_t>& system_ids() const { return options_.system_ids; }
   ChatTail& tail() { return tail_; }

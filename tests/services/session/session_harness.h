@@ -116,6 +116,9 @@ class HandSequence final : public engine::Sequence {
   absl::Status Truncate(int64_t length) override;
   int64_t EarliestCut() const override;
   void Clear() override;
+  std::vector<cache::TextRange> Held() const override {
+    return {{0, cache::kUnlimited}};
+  }
   int64_t resident_tokens() const override {
     return cache_->ResidentTokens(id_);
   }
