@@ -29,6 +29,9 @@ class Rope {
   // Pairs of one head: head_dim / 2.
   int num_pairs() const { return static_cast<int>(steps_.size()); }
 
+  // step_i, [num_pairs()].
+  absl::Span<const uint64_t> steps() const { return steps_; }
+
   // Cosine and sine of every pair's angle at `position`.
   // REQUIRES: both spans have num_pairs() values.
   void Angles(int64_t position, absl::Span<float> cosines,

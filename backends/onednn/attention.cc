@@ -5,6 +5,9 @@
 #include <limits>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "cache/head_table.h"
+
 namespace millrace::backends::onednn {
 namespace {
 
@@ -19,10 +22,10 @@ constexpr float kNothing = -std::numeric_limits<float>::infinity();
 // divided; they are long enough.
 constexpr int64_t kMaxPartialFloats = int64_t{1} << 20;
 
-// The visible part of a run for row t: [first, second).
-std::pair<int64_t, int64_t> Visible(const cache::KvRun& run, int64_t t) {
-  return {std::max(run.rule.FirstVisible(t), run.first_position),
-          std::min(t + 1, run.end_position())};
+// The visible part of a run for the row at cache position c: [first, second).
+std::pair<int64_t, int64_t> Visible(const cache::KvRun& run, int64_t c) {
+  return {std::max(run.rule.FirstVisible(c), run.first_position),
+          std::min(c + 1, run.end_position())};
 }
 
 }  // namespace
@@ -30,7 +33,8 @@ std::pair<int64_t, int64_t> Visible(const cache::KvRun& run, int64_t t) {
 // What a worker has while it computes a group.
 struct Attention::Scratch {
   Scratch(int queries, int padded_dim)
-      : rotated(queries * padded_dim),
+      : rebased(kSegmentTokens * padded_dim),
+        rotated(queries * padded_dim),
         scores(queries * kSegmentTokens),
         part(queries * padded_dim),
         part_max(queries),
@@ -39,9 +43,11 @@ struct Attention::Scratch {
         max(queries),
         sum(queries) {}
   static int64_t Bytes(int queries, int padded_dim) {
-    return int64_t{4} * queries * (3 * padded_dim + kSegmentTokens + 4) + 1024;
+    return int64_t{4} * queries * (3 * padded_dim + kSegmentTokens + 4) +
+           4 * kSegmentTokens * padded_dim + 1024;
   }
 
+  std::vector<float> rebased;  // keys, [tile][padded_dim][16]
   std::vector<float> rotated, scores;
   std::vector<float> part, part_max, part_sum;  // of one segment
   std::vector<float> out, max, sum;             // of those before
@@ -56,7 +62,10 @@ Attention::Attention(const ModelConfig& config, const Kernels& kernels,
       padded_dim_(RoundUp16(config.head_dim)),
       heads_per_kv_head_(config.num_heads / config.num_kv_heads),
       scale_(static_cast<float>(1 / std::sqrt(double{1} * config.head_dim))),
-      pending_(new std::atomic<int>[max_rows * config.num_kv_heads]) {
+      angle_steps_(padded_dim_ / 2),
+      pending_(new std::atomic<int>[max_rows * config.num_kv_heads]),
+      sums_(config, kernels, step, pool) {
+  absl::c_copy(step.rope().steps(), angle_steps_.begin());
   groups_.reserve(max_rows);
   group_units_.reserve(max_rows);
   for (int worker = 0; worker < pool.num_threads(); ++worker) {
@@ -81,9 +90,11 @@ int64_t Attention::Bytes(const ModelConfig& config, int num_threads,
 void Attention::Begin() {
   segments_.clear();
   groups_.clear();
+  sums_.Begin();
   for (size_t c = 0; c < step_.batch().chunks.size(); ++c) {
     AddGroups(static_cast<int>(c));
   }
+  sums_.EndPlan();
   Divide();
 }
 
@@ -91,12 +102,14 @@ void Attention::AddGroups(int chunk) {
   const int first = step_.first_row(chunk);
   const int rows = step_.batch().chunks[chunk].rows();
   for (int i = 0; i < rows; i += kGroupTokens) {
-    Group group = {.chunk = chunk,
-                   .first_row = first + i,
-                   .rows = std::min(kGroupTokens, rows - i),
-                   .segments_begin = static_cast<int>(segments_.size()),
-                   .segments_end = 0,
-                   .partials = 0};
+    Group group = {
+        .chunk = chunk,
+        .first_row = first + i,
+        .rows = std::min(kGroupTokens, rows - i),
+        .segments_begin = static_cast<int>(segments_.size()),
+        .segments_end = 0,
+        .partials = 0,
+        .sums = sums_.AddGroup(chunk, i, std::min(kGroupTokens, rows - i))};
     AddSegments(group);
     group.segments_end = static_cast<int>(segments_.size());
     groups_.push_back(group);
@@ -105,16 +118,16 @@ void Attention::AddGroups(int chunk) {
 
 void Attention::AddSegments(const Group& group) {
   const auto& runs = step_.batch().chunks[group.chunk].view->runs;
-  const int64_t first_t = step_.row(group.first_row).text_position;
-  const int64_t last_t = first_t + group.rows - 1;
+  const int64_t first_row = step_.row(group.first_row).cache_position;
+  const int64_t last_row = first_row + group.rows - 1;
   for (size_t r = 0; r < runs.size(); ++r) {
     const cache::KvRun& run = runs[r];
     // What a row sees never begins before what the row before it sees.
-    const int64_t begin = Visible(run, first_t).first;
-    const int64_t end = Visible(run, last_t).second;
+    const int64_t begin = Visible(run, first_row).first;
+    const int64_t end = Visible(run, last_row).second;
     if (begin >= end) continue;
-    // Tiles are counted from that of text position 0 if slots followed the
-    // text from there; `offset` is how far they are shifted against that.
+    // Tiles are counted from that of position 0 if slots followed the
+    // positions from there; `offset` is how far they are shifted against that.
     const int64_t offset =
         ((run.first_slot - run.first_position) % kBlockTokens + kBlockTokens) %
         kBlockTokens;
@@ -132,6 +145,9 @@ void Attention::AddSegments(const Group& group) {
                                std::max<int64_t>(0, first_tile - tile)),
                            .tiles_end = static_cast<int>(std::min<int64_t>(
                                kSegmentTiles, last_tile + 1 - tile))});
+      if (group.sums != AttentionSums::kNobodyAsks) {
+        sums_.AddSegment(segments_.back().first_position);
+      }
     }
   }
 }
@@ -167,7 +183,11 @@ void Attention::Divide() {
 
 void Attention::Run(int layer, const TiledKvStorage& kv, const float* query,
                     float* attended) {
-  const Layer args = {layer, kv, query, attended};
+  Attend({layer, kv, query, attended});
+  sums_.AddUp(layer);
+}
+
+void Attention::Attend(const Layer& args) {
   const int kv_heads = config_.num_kv_heads;
   if (units_.empty()) {
     const int n = static_cast<int>(groups_.size()) * kv_heads;
@@ -229,9 +249,41 @@ void Attention::Tiles(const Layer& layer, const Group& group, int kv_head,
   }
 }
 
+// Turns the keys of the segment's tiles back, if any was turned further than
+// where it is looked at, and lets `keys` point to what comes out.
+bool Attention::Rebase(const Layer& layer, const Group& group, int kv_head,
+                       const Segment& segment, const void* const* values,
+                       const void** keys, Scratch& scratch) const {
+  const cache::HeadTable<int64_t>* const positions =
+      step_.batch().chunks[group.chunk].view->key_positions;
+  if (positions == nullptr) return false;
+  const absl::Span<const int64_t> turned_at =
+      positions->At(layer.layer, kv_head);
+  uint64_t leads[kSegmentTokens] = {}, any = 0;
+  const int64_t first = segment.first_position;
+  const int64_t end =
+      std::min<int64_t>(kSegmentTokens, turned_at.size() - first);
+  for (int64_t i = std::max<int64_t>(0, -first); i < end; ++i) {
+    leads[i] = static_cast<uint64_t>(turned_at[first + i] - (first + i));
+    any |= leads[i];
+  }
+  if (any == 0) return false;
+  for (int j = segment.tiles_begin; j < segment.tiles_end; ++j) {
+    float* const tile = &scratch.rebased[j * kBlockTokens * padded_dim_];
+    layer.kv.kernels().rebase(keys[j], leads + j * kBlockTokens,
+                              angle_steps_.data(), padded_dim_, values[j],
+                              tile);
+    keys[j] = tile;
+  }
+  std::fill_n(keys, segment.tiles_begin, keys[segment.tiles_begin]);
+  std::fill(keys + segment.tiles_end, keys + kSegmentTiles,
+            keys[segment.tiles_end - 1]);
+  return true;
+}
+
 void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
                            const Segment& segment, const Segment* next,
-                           Scratch& scratch) const {
+                           Scratch& scratch) {
   const void *keys[kSegmentTiles], *values[kSegmentTiles];
   const void *next_keys[kSegmentTiles], *next_values[kSegmentTiles];
   Tiles(layer, group, kv_head, segment, keys, values);
@@ -239,14 +291,19 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
     Tiles(layer, group, kv_head, *next, next_keys, next_values);
   }
   const int n = queries(group);
-  layer.kv.kernels().scores(scratch.rotated.data(), n, padded_dim_, keys,
-                            values, scratch.scores.data());
+  if (Rebase(layer, group, kv_head, segment, values, keys, scratch)) {
+    kernels_.scores_f32(scratch.rotated.data(), n, padded_dim_, keys, nullptr,
+                        scratch.scores.data());
+  } else {
+    layer.kv.kernels().scores(scratch.rotated.data(), n, padded_dim_, keys,
+                              values, scratch.scores.data());
+  }
   const cache::KvRun& run =
       step_.batch().chunks[group.chunk].view->runs[segment.run];
   int first = kSegmentTokens, last = 0;  // seen by any query
   for (int i = 0; i < n; ++i) {
     const Step::Row& row = step_.row(group.first_row + i / heads_per_kv_head_);
-    const auto [begin, end] = Visible(run, row.text_position);
+    const auto [begin, end] = Visible(run, row.cache_position);
     const int from =
         static_cast<int>(std::max<int64_t>(0, begin - segment.first_position));
     const int to = static_cast<int>(
@@ -265,6 +322,11 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
   layer.kv.kernels().values(scratch.scores.data(), n, padded_dim_, values,
                             first, last, next == nullptr ? nullptr : next_keys,
                             scratch.part.data());
+  if (group.sums != AttentionSums::kNobodyAsks) {
+    const auto index = &segment - &segments_[group.segments_begin];
+    sums_.Keep(group.sums, kv_head, static_cast<int>(index),
+               scratch.scores.data(), scratch.part_max.data());
+  }
 }
 
 void Attention::RunWhole(const Layer& layer, const Group& group, int kv_head,
@@ -352,7 +414,7 @@ void Attention::MergeUnits(const Layer& layer, const Group& group, int kv_head,
 }
 
 void Attention::Finish(const Layer& layer, const Group& group, int kv_head,
-                       const Scratch& scratch) const {
+                       const Scratch& scratch) {
   const int dim = config_.head_dim;
   for (int i = 0; i < queries(group); ++i) {
     const int row = group.first_row + i / heads_per_kv_head_;
@@ -362,6 +424,9 @@ void Attention::Finish(const Layer& layer, const Group& group, int kv_head,
     for (int d = 0; d < dim; ++d) {
       to[d] = scratch.out[i * padded_dim_ + d] * inverse;
     }
+  }
+  if (group.sums != AttentionSums::kNobodyAsks) {
+    sums_.Finish(group.sums, kv_head, scratch.max.data(), scratch.sum.data());
   }
 }
 

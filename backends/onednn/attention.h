@@ -13,6 +13,10 @@
 // threads busy, one thread does a group's segments from first to last; if not,
 // as when few sequences decode, segments are divided among threads, and the
 // last to finish merges.
+//
+// Where a view says at which text positions its keys were turned, those of a
+// segment are turned back first (kernels/rebase.inl.h), for all queries at
+// once.
 #ifndef MILLRACE_BACKENDS_ONEDNN_ATTENTION_H_
 #define MILLRACE_BACKENDS_ONEDNN_ATTENTION_H_
 
@@ -22,6 +26,7 @@
 #include <vector>
 
 #include "backends/model_file/model_config.h"
+#include "backends/onednn/attention_sums.h"
 #include "backends/onednn/kernels/kernels.h"
 #include "backends/onednn/kv_storage.h"
 #include "backends/onednn/step.h"
@@ -50,7 +55,7 @@ class Attention {
   struct Segment {
     int run;         // of the chunk's view
     int first_tile;  // index of tile 0 in the run's blocks; may be negative
-    int64_t first_position;  // text position of the first token of tile 0
+    int64_t first_position;  // cache position of the first token of tile 0
     // The tiles that any row of the group sees part of.
     int tiles_begin, tiles_end;
   };
@@ -59,6 +64,7 @@ class Attention {
     int chunk, first_row, rows;
     int segments_begin, segments_end;  // in segments_
     int64_t partials;                  // index of its first record
+    int sums;                          // its number in sums_
   };
   // Segments of a group that one thread takes, for each KV head.
   struct Unit {
@@ -72,6 +78,7 @@ class Attention {
   };
   struct Scratch;
 
+  void Attend(const Layer& args);
   void AddGroups(int chunk);
   void AddSegments(const Group& group);
   void Divide();
@@ -85,12 +92,15 @@ class Attention {
                      int run, float* queries) const;
   void RunSegment(const Layer& layer, const Group& group, int kv_head,
                   const Segment& segment, const Segment* next,
-                  Scratch& scratch) const;
+                  Scratch& scratch);
   void Tiles(const Layer& layer, const Group& group, int kv_head,
              const Segment& segment, const void** keys,
              const void** values) const;
+  bool Rebase(const Layer& layer, const Group& group, int kv_head,
+              const Segment& segment, const void* const* values,
+              const void** keys, Scratch& scratch) const;
   void Finish(const Layer& layer, const Group& group, int kv_head,
-              const Scratch& scratch) const;
+              const Scratch& scratch);
 
   int queries(const Group& group) const {
     return group.rows * heads_per_kv_head_;
@@ -104,7 +114,8 @@ class Attention {
   ThreadPool& pool_;
   const int padded_dim_;
   const int heads_per_kv_head_;
-  const float scale_;  // 1 / sqrt(head_dim)
+  const float scale_;                  // 1 / sqrt(head_dim)
+  std::vector<uint64_t> angle_steps_;  // by pair; 0 where a head is padded
 
   std::vector<Segment> segments_;
   std::vector<Group> groups_;
@@ -113,6 +124,7 @@ class Attention {
   std::vector<int> group_units_;                 // units of a group
   std::vector<float> partials_;  // records of padded_dim + 16: out, max, sum
   std::vector<std::unique_ptr<Scratch>> scratches_;  // by worker
+  AttentionSums sums_;
 };
 
 }  // namespace millrace::backends::onednn

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -25,13 +26,14 @@ KvKernels KvKernelsFor(const Kernels& kernels, cache::KvDtype dtype) {
     case cache::KvDtype::kF32:
       break;
     case cache::KvDtype::kF16:
-      return {kernels.scores_f16, kernels.values_f16, kernels.to_f16,
-              HalfToFloat};
+      return {kernels.scores_f16, kernels.values_f16, kernels.rebase_f16,
+              kernels.to_f16, HalfToFloat};
     case cache::KvDtype::kBF16:
-      return {kernels.scores_bf16, kernels.values_bf16, kernels.to_bf16,
-              Bfloat16ToFloat};
+      return {kernels.scores_bf16, kernels.values_bf16, kernels.rebase_bf16,
+              kernels.to_bf16, Bfloat16ToFloat};
   }
-  return {kernels.scores_f32, kernels.values_f32, nullptr, nullptr};
+  return {kernels.scores_f32, kernels.values_f32, kernels.rebase_f32, nullptr,
+          nullptr};
 }
 
 absl::StatusOr<std::unique_ptr<TiledKvStorage>> TiledKvStorage::Create(
@@ -91,6 +93,36 @@ void TiledKvStorage::StoreValue(int layer, int kv_head, int32_t block, int slot,
   std::copy(numbers.begin(), numbers.end(), padded);
   kernels_.narrow(padded, 16, halves);
   std::copy_n(halves, numbers.size(), reinterpret_cast<uint16_t*>(tile) + at);
+}
+
+namespace {
+
+// Copies one token of a tile [head_dim][16] of numbers of type T.
+template <class T>
+void MoveKey(const uint8_t* from_tile, int from, int head_dim, int to,
+             uint8_t* to_tile) {
+  const T* const source = reinterpret_cast<const T*>(from_tile) + from;
+  T* const target = reinterpret_cast<T*>(to_tile) + to;
+  for (int d = 0; d < head_dim; ++d) {
+    target[d * kBlockTokens] = source[d * kBlockTokens];
+  }
+}
+
+}  // namespace
+
+absl::Status TiledKvStorage::MoveSlots(int layer, int kv_head,
+                                       absl::Span<const SlotMove> moves) {
+  const int64_t width = cache::BytesPerValue(spec_.dtype);
+  const auto move_key = width == 4 ? MoveKey<uint32_t> : MoveKey<uint16_t>;
+  for (const auto& [from, to] : moves) {
+    const uint8_t* const source = Tile(layer, kv_head, from.block);
+    uint8_t* const target = Tile(layer, kv_head, to.block);
+    move_key(source, from.slot, padded_dim_, to.slot, target);
+    const int64_t row = padded_dim_ * width;
+    std::memmove(target + tile_bytes_ + to.slot * row,
+                 source + tile_bytes_ + from.slot * row, row);
+  }
+  return absl::OkStatus();
 }
 
 float TiledKvStorage::Load(const uint8_t* tile, int index) const {

@@ -29,6 +29,7 @@ namespace millrace::backends::onednn {
 struct KvKernels {
   AttentionScores scores;
   AttentionValues values;
+  RebaseKeys rebase;
   // Null for floats, which are copied.
   void (*narrow)(const float* in, int n, uint16_t* out);
   float (*widen)(uint16_t);
@@ -51,6 +52,9 @@ class TiledKvStorage final : public cache::KvStorage {
                           absl::Span<float> out) const override;
   absl::Status WriteBlocks(absl::Span<const cache::KvBlock> blocks,
                            absl::Span<const float> in) override;
+
+  absl::Status MoveSlots(int layer, int kv_head,
+                         absl::Span<const SlotMove> moves) override;
 
   const KvKernels& kernels() const { return kernels_; }
 

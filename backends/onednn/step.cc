@@ -47,7 +47,8 @@ void Step::Begin(const Batch& batch) {
 
 void Step::AddRow(const Chunk& chunk, int chunk_index, int i) {
   const int64_t t = chunk.first_position + i;
-  const cache::KvView::Slot slot = chunk.view->Find(t);
+  const int64_t c = t - chunk.view->row_offset;
+  const cache::KvView::Slot slot = chunk.view->Find(c);
   const int runs = static_cast<int>(chunk.view->runs.size());
   const int key = AddAngles(t);
   // Most queries turn like the row's key or, towards sinks, like the query of
@@ -55,7 +56,7 @@ void Step::AddRow(const Chunk& chunk, int chunk_index, int i) {
   const int before = i == 0 ? -1 : rows_.back().query_angles;
   const int first = static_cast<int>(run_angles_.size());
   for (int r = 0; r < runs; ++r) {
-    const int64_t position = chunk.view->runs[r].rule.QueryPosition(t);
+    const int64_t position = chunk.view->runs[r].rule.QueryPosition(c);
     int index = key;
     if (position != t) {
       index = before >= 0 ? run_angles_[before + r] : -1;
@@ -66,7 +67,7 @@ void Step::AddRow(const Chunk& chunk, int chunk_index, int i) {
     run_angles_.push_back(index);
   }
   rows_.push_back(
-      {chunk.token_ids[i], chunk_index, t, slot.block, slot.slot, key, first});
+      {chunk.token_ids[i], chunk_index, c, slot.block, slot.slot, key, first});
 }
 
 int Step::AddAngles(int64_t position) {

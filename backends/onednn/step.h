@@ -24,8 +24,8 @@ class Step {
   struct Row {
     int32_t token_id;
     int chunk;
-    int64_t text_position;
-    int32_t block;  // where its key and value go
+    int64_t cache_position;  // the text's, less its view's row_offset
+    int32_t block;           // where its key and value go
     int slot;
     int key_angles;    // index of an angle
     int query_angles;  // index into run_angles_ of the chunk's first run
@@ -38,6 +38,7 @@ class Step {
   // `batch` is borrowed until the next Begin.
   void Begin(const Batch& batch);
 
+  const Rope& rope() const { return rope_; }
   const Batch& batch() const { return *batch_; }
   int num_rows() const { return static_cast<int>(rows_.size()); }
   const Row& row(int i) const { return rows_[i]; }

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -184,6 +185,35 @@ TEST_P(KvStorageContract, MovesBetweenBackendsWithoutLoss) {
     const auto back = NewStorage(kTiny, dtype, 4);
     Write(*back, {1, 2}, Read(**there, {2, 1}));
     EXPECT_EQ(Read(*back, {1, 2}), before);
+  }
+}
+
+// Survivors close up: each slot is read before it is overwritten.
+TEST_P(KvStorageContract, MovesSlotsOfOneHeadAsTheyAreStored) {
+  const int survivors[] = {1, 2, 5, 6, 15, 16, 17, 30, 33, 47};
+  const int32_t blocks[] = {2, 0, 3};
+  for (const auto& info : cache::kKvDtypes) {
+    for (const KvSpec& spec : {kTiny, KvSpec{2, 3, 10}}) {
+      const auto storage = NewStorage(spec, info.dtype, 4);
+      Write(*storage, {0, 1, 2, 3}, Random(*storage, 4, 8));
+      std::vector<float> expected = Read(*storage, {0, 1, 2, 3});
+      std::vector<KvStorage::SlotMove> moves;
+      for (int to = 0; to < 10; ++to) {
+        const int from = survivors[to];
+        moves.push_back(
+            {{blocks[from / 16], from % 16}, {blocks[to / 16], to % 16}});
+        for (const int plane : {2, 3}) {  // keys and values of layer 1
+          const auto row = [&](int slot) {
+            const int64_t token =
+                (int64_t{blocks[slot / 16]} * 4 + plane) * 16 + slot % 16;
+            return &expected[(token * spec.num_kv_heads + 1) * spec.head_dim];
+          };
+          std::copy_n(row(from), spec.head_dim, row(to));
+        }
+      }
+      ASSERT_TRUE(storage->MoveSlots(/*layer=*/1, /*kv_head=*/1, moves).ok());
+      EXPECT_EQ(Read(*storage, {0, 1, 2, 3}), expected) << info.name;
+    }
   }
 }
 

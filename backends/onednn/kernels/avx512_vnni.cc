@@ -31,6 +31,7 @@ struct Isa : Avx512Base {
 #include "backends/onednn/kernels/attention.inl.h"
 #include "backends/onednn/kernels/float.inl.h"
 #include "backends/onednn/kernels/quantised.inl.h"
+#include "backends/onednn/kernels/rebase.inl.h"
 #include "backends/onednn/kernels/table.inl.h"
 
 }  // namespace

@@ -76,6 +76,14 @@ using AttentionValues = void (*)(const float* probabilities, int num_queries,
                                  int first, int last,
                                  const void* const* next_keys, float* out);
 
+// out[d][p] = number d of key p, turned back by leads[p] positions: pairs of
+// neighbours by the phases leads[p] * steps[d / 2] of 2^64 a turn. `keys` is a
+// tile as scores read it, `out` one of floats. `values` is the tile that
+// attention reads next, to be fetched ahead.
+using RebaseKeys = void (*)(const void* keys, const uint64_t* leads,
+                            const uint64_t* steps, int head_dim,
+                            const void* values, float* out);
+
 struct Kernels {
   const char* name;  // "avx512_vnni"
 
@@ -121,6 +129,15 @@ struct Kernels {
   AttentionValues values_f32;
   AttentionValues values_f16;
   AttentionValues values_bf16;
+
+  RebaseKeys rebase_f32;
+  RebaseKeys rebase_f16;
+  RebaseKeys rebase_bf16;
+
+  // sums[i] += weight * sum over h < heads of
+  // factors[h] * probabilities[64 h + i], h ascending, for i < n <= 64.
+  void (*add_probabilities)(const float* probabilities, const float* factors,
+                            int heads, float weight, int n, float* sums);
 
   // Half precision and bfloat16, to nearest even; NaN stays NaN. n is a
   // multiple of 16.

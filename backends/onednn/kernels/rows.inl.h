@@ -193,6 +193,25 @@ void Merge(const float* part, float part_max, float part_sum, int head_dim,
   *sum = *sum * keep + part_sum * add;
 }
 
+void AddProbabilities(const float* probabilities, const float* factors,
+                      int heads, float weight, int n, float* sums) {
+  int i = 0;
+  for (; i + 16 <= n; i += 16) {
+    V16 sum = {};
+    for (int h = 0; h < heads; ++h) {
+      sum = sum + Load16(probabilities + kSegmentTokens * h + i) * factors[h];
+    }
+    Store16(sums + i, Load16(sums + i) + sum * weight);
+  }
+  for (; i < n; ++i) {
+    float sum = 0;
+    for (int h = 0; h < heads; ++h) {
+      sum += probabilities[kSegmentTokens * h + i] * factors[h];
+    }
+    sums[i] += sum * weight;
+  }
+}
+
 // A bfloat16 is the upper half of a float: adding just less than half of its
 // last bit, or just half if it is odd, rounds to nearest even. A NaN would turn
 // into infinity if its lower half held all that makes it one.

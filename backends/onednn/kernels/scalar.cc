@@ -46,6 +46,7 @@ struct Isa {
 
 #include "backends/onednn/kernels/attention.inl.h"
 #include "backends/onednn/kernels/float.inl.h"
+#include "backends/onednn/kernels/rebase.inl.h"
 
 uint16_t HalfAt(const uint8_t* p, int i) {
   uint16_t half;

@@ -7,6 +7,7 @@
 #include "backends/onednn/backend.h"
 #include "backends/onednn/cpu_kernels.h"
 #include "cache/cache_manager.h"
+#include "cache/head_table.h"
 #include "gtest/gtest.h"
 #include "tests/backends/onednn/allocation_count.h"
 #include "tests/testing/gguf_writer.h"
@@ -142,9 +143,11 @@ TEST(OnednnBackendTest, AStepAllocatesNothing) {
   const cache::SequenceId id = *manager.Open(
       {.policy = NamedPolicy("sinks:sink_tokens=4,window_tokens=60")});
   std::vector<float> logits(config.vocabulary_size);
+  cache::HeadTable<float> sums(spec.num_layers, spec.num_kv_heads, 256);
   int allocations = 0;
   const auto forward = [&](int64_t t, std::vector<int32_t> ids) {
-    const cache::KvView view = *manager.Reserve(id, ids.size());
+    cache::KvView view = *manager.Reserve(id, ids.size());
+    if (t % 2 == 0) view.attention = {{ids.begin(), ids.end()}, 0.9f, &sums};
     Batch batch;
     batch.chunks.push_back({ids, t, &view, 1});
     const int before = AllocationCount();
