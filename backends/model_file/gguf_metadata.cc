@@ -218,7 +218,7 @@ const GgufKey* GgufMetadata::Array(absl::string_view name) {
 int64_t GgufMetadata::ToInt(const GgufKey& key, int64_t min, int64_t max) {
   const std::optional<int64_t> value = IntElement(key, 0);
   if (!value.has_value()) {
-    Fail(key.name, "must be an integer");
+    Fail(key.name, absl::StrCat("must be an integer, ", min, " to ", max));
   } else if (*value < min || *value > max) {
     Fail(key.name,
          absl::StrCat("is ", *value, "; ", min, " to ", max, " are supported"));

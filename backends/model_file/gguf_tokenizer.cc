@@ -15,6 +15,8 @@ constexpr absl::string_view kModel = "tokenizer.ggml.model";
 constexpr absl::string_view kTokens = "tokenizer.ggml.tokens";
 constexpr absl::string_view kTypes = "tokenizer.ggml.token_type";
 constexpr absl::string_view kMerges = "tokenizer.ggml.merges";
+// Our own: GGUF names no key for a sink token.
+constexpr absl::string_view kSink = "millrace.sink_token_id";
 
 constexpr int64_t kMostMerges = 512 * 1024;
 constexpr size_t kLongestToken = 1024;
@@ -107,6 +109,7 @@ void ReadIds(GgufMetadata& metadata, int64_t num_tokens,
   out.eos_id = id("tokenizer.ggml.eos_token_id");
   out.unknown_id = id("tokenizer.ggml.unknown_token_id");
   out.padding_id = id("tokenizer.ggml.padding_token_id");
+  out.sink_id = id(kSink);
   for (const absl::string_view name :
        {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     if (const std::optional<int32_t> end = id(name)) {
@@ -160,6 +163,7 @@ void RefuseOtherKeys(GgufMetadata& metadata) {
     metadata.Ignore(name);
   }
   metadata.RefuseUnread("tokenizer.");
+  metadata.RefuseUnread("millrace.");
 }
 
 void CopyEntries(GgufMetadata& metadata, int64_t num_tokens,

@@ -28,6 +28,9 @@ struct TokenizerMetadata {
   std::vector<std::string> merges;     // "left right", best first
   // Ids below tokens.size().
   std::optional<int32_t> bos_id, eos_id, unknown_id, padding_id;
+  // The sink token of a model that was trained with it in front of every text
+  // (https://arxiv.org/abs/2309.17453, section 3.3).
+  std::optional<int32_t> sink_id;
   // Ids that end a turn besides eos_id (tokenizer.ggml.eot_token_id).
   std::vector<int32_t> end_of_turn_ids;
   bool add_bos = false;

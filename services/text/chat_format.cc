@@ -114,6 +114,8 @@ class TemplateFormat final : public ChatFormat {
   }
   Frame& FrameOf(Role role) { return frames_[static_cast<int>(role)]; }
   MarkedText Framed(const Frame& frame, absl::string_view content) const;
+  // The ids of what a conversation starts with.
+  std::vector<int32_t> FromStart(const MarkedText& text) const;
 
   const Tokenizer* const tokenizer_;
   jinja::Dict special_tokens_;  // by the names that templates use
@@ -146,9 +148,14 @@ MarkedText TemplateFormat::Framed(const Frame& frame,
 
 std::vector<int32_t> TemplateFormat::SystemBlock(
     std::optional<absl::string_view> prompt) const {
-  return EncodeMarked(*tokenizer_, prompt.has_value()
-                                       ? Framed(system_block_, *prompt)
-                                       : Template(default_system_));
+  return FromStart(prompt.has_value() ? Framed(system_block_, *prompt)
+                                      : Template(default_system_));
+}
+
+std::vector<int32_t> TemplateFormat::FromStart(const MarkedText& text) const {
+  std::vector<int32_t> ids = EncodeMarked(*tokenizer_, text);
+  if (const auto sink = tokenizer_->sink_id()) ids.insert(ids.begin(), *sink);
+  return ids;
 }
 
 absl::StatusOr<MarkedText> TemplateFormat::RenderMarked(
@@ -164,7 +171,7 @@ absl::StatusOr<RenderedChat> TemplateFormat::Render(
   if (!text.ok()) {
     return errors::InvalidField("messages", text.status().message());
   }
-  return RenderedChat{text->bytes, EncodeMarked(*tokenizer_, *text)};
+  return RenderedChat{text->bytes, FromStart(*text)};
 }
 
 // ---- Learning the frames ----
@@ -360,12 +367,12 @@ absl::Status TemplateFormat::Load(absl::string_view source) {
   auto block = jinja::Parse(source);
   if (!block.ok()) return NotIncremental(block.status().message());
   block_ = *std::move(block);
-  const auto& prefix = tokenizer_->text_prefix();
+  const std::optional<int32_t> bos = tokenizer_->bos_id();
   const auto& ends = tokenizer_->end_of_turn_ids();
   special_tokens_ = {
       {"bos_token",
-       Value::OfTemplate(prefix.empty() ? absl::string_view()
-                                        : tokenizer_->Spelling(prefix[0]))},
+       Value::OfTemplate(bos.has_value() ? tokenizer_->Spelling(*bos)
+                                         : absl::string_view())},
       {"eos_token",
        Value::OfTemplate(ends.empty() ? absl::string_view()
                                       : tokenizer_->Spelling(ends[0]))},

@@ -54,9 +54,10 @@ class ChatFormat {
 
   virtual ~ChatFormat() = default;
 
-  // What stands before the first message that is not SYSTEM; with nullopt the
-  // template's own default, which may be nothing. Ends with its glue, so a
-  // message or an assistant header can follow.
+  // What stands before the first message that is not SYSTEM: the sink token, if
+  // the model has one, and the prompt; with nullopt the template's own default,
+  // which may be nothing. Ends with its glue, so a message or an assistant
+  // header can follow.
   virtual std::vector<int32_t> SystemBlock(
       std::optional<absl::string_view> prompt) const = 0;
 
@@ -71,7 +72,8 @@ class ChatFormat {
   // Stands between an ended message and whatever follows; often empty.
   virtual const std::vector<int32_t>& ClosingGlue() const = 0;
 
-  // A whole conversation at once, as the template gives it. INVALID_ARGUMENT
+  // A whole conversation at once: the text as the template gives it, the ids
+  // with the sink token in front, if the model has one. INVALID_ARGUMENT
   // if the template refuses it (roles that do not alternate, say).
   virtual absl::StatusOr<RenderedChat> Render(
       absl::Span<const ChatMessage> messages,

@@ -31,7 +31,7 @@ constexpr absl::string_view kEndOfTurnSpellings[] = {
 class BytePairTokenizer final : public Tokenizer {
  public:
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> Create(
-      const TokenizerMetadata& metadata);
+      const TokenizerMetadata& metadata, std::optional<int32_t> sink_id);
 
   std::vector<int32_t> Encode(absl::string_view text,
                               SpecialTokens special) const override;
@@ -62,7 +62,8 @@ class BytePairTokenizer final : public Tokenizer {
   int32_t vocabulary_size() const override {
     return static_cast<int32_t>(bytes_.size());
   }
-  const std::vector<int32_t>& text_prefix() const override { return prefix_; }
+  std::optional<int32_t> sink_id() const override { return sink_; }
+  std::optional<int32_t> bos_id() const override { return bos_; }
   size_t LastSafeCut(absl::string_view text,
                      SpecialTokens special) const override;
 
@@ -87,8 +88,8 @@ class BytePairTokenizer final : public Tokenizer {
   std::vector<TokenType> types_;        // by id
   absl::flat_hash_map<std::string, int32_t> ids_;  // by bytes
   SpecialTokenFinder special_;
-  std::vector<int32_t> end_of_turn_;  // ascending
-  std::vector<int32_t> prefix_;
+  std::vector<int32_t> end_of_turn_;   // ascending
+  std::optional<int32_t> sink_, bos_;  // bos_: where a text starts with it
 };
 
 using TokenIds = absl::flat_hash_map<absl::string_view, int32_t>;
@@ -127,7 +128,7 @@ absl::StatusOr<BytePairMerger> MakeMerger(const TokenizerMetadata& metadata) {
 }
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> BytePairTokenizer::Create(
-    const TokenizerMetadata& metadata) {
+    const TokenizerMetadata& metadata, std::optional<int32_t> sink_id) {
   auto pre_tokenizer = PreTokenizer::Create(metadata.pre_tokenizer);
   if (!pre_tokenizer.ok()) return pre_tokenizer.status();
   auto merger = MakeMerger(metadata);
@@ -137,9 +138,8 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> BytePairTokenizer::Create(
   const absl::Status added = tokenizer->AddTokens(metadata);
   if (!added.ok()) return added;
   tokenizer->AddEndOfTurn(metadata);
-  if (metadata.add_bos && metadata.bos_id.has_value()) {
-    tokenizer->prefix_ = {*metadata.bos_id};
-  }
+  tokenizer->sink_ = sink_id.has_value() ? sink_id : metadata.sink_id;
+  if (metadata.add_bos) tokenizer->bos_ = metadata.bos_id;
   return tokenizer;
 }
 
@@ -240,7 +240,7 @@ size_t BytePairTokenizer::LastSafeCut(absl::string_view text,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Create(
-    const TokenizerMetadata& metadata) {
+    const TokenizerMetadata& metadata, std::optional<int32_t> sink_id) {
   if (metadata.model != "gpt2") {
     return absl::UnimplementedError(
         absl::StrCat("tokenizer '", metadata.model,
@@ -250,7 +250,15 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Create(
     return absl::UnimplementedError(
         "tokenizer: add_space_prefix is not there for byte-level BPE");
   }
-  return BytePairTokenizer::Create(metadata);
+  return BytePairTokenizer::Create(metadata, sink_id);
+}
+
+std::vector<int32_t> Tokenizer::text_prefix() const {
+  std::vector<int32_t> prefix;
+  for (const std::optional<int32_t> id : {sink_id(), bos_id()}) {
+    if (id.has_value()) prefix.push_back(*id);
+  }
+  return prefix;
 }
 
 }  // namespace millrace::text

@@ -29,14 +29,17 @@ enum class SpecialTokens { kAsText, kParsed };
 
 class Tokenizer {
  public:
+  // `sink_id` takes the place of the metadata's.
   // INVALID_ARGUMENT names the entry that is wrong; UNIMPLEMENTED a kind of
   // tokenizer that is not there, and the ones that are.
+  // REQUIRES: 0 <= *sink_id < metadata.tokens.size().
   static absl::StatusOr<std::unique_ptr<const Tokenizer>> Create(
-      const backends::TokenizerMetadata& metadata);
+      const backends::TokenizerMetadata& metadata,
+      std::optional<int32_t> sink_id = std::nullopt);
 
   virtual ~Tokenizer() = default;
 
-  // Ids of the text alone: no beginning-of-text token is added. A byte for
+  // Ids of the text alone: text_prefix() is not added. A byte for
   // which the vocabulary has no token is left out.
   // REQUIRES: valid UTF-8.
   virtual std::vector<int32_t> Encode(absl::string_view text,
@@ -68,8 +71,13 @@ class Tokenizer {
   virtual const std::vector<int32_t>& end_of_turn_ids() const = 0;
 
   virtual int32_t vocabulary_size() const = 0;
-  // What the model's own settings put in front of a text; empty if nothing.
-  virtual const std::vector<int32_t>& text_prefix() const = 0;
+  // The dedicated sink token, if the model was trained with one.
+  virtual std::optional<int32_t> sink_id() const = 0;
+  // The beginning-of-text token, if the model's settings want it.
+  virtual std::optional<int32_t> bos_id() const = 0;
+  // What stands in front of every text: these two, the sink token first. Text
+  // that a chat template writes brings its own beginning-of-text token.
+  std::vector<int32_t> text_prefix() const;
 
   // Where `text` can be cut so that the ids of the parts, joined, are those of
   // the whole, whatever follows: the largest such offset; 0 if there is none.

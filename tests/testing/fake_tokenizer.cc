@@ -11,8 +11,11 @@
 namespace millrace::testing {
 
 FakeTokenizer::FakeTokenizer(std::vector<std::string> pieces,
-                             std::vector<std::string> specials)
-    : pieces_(std::move(pieces)), specials_(std::move(specials)) {
+                             std::vector<std::string> specials,
+                             std::optional<int32_t> sink_id)
+    : pieces_(std::move(pieces)),
+      specials_(std::move(specials)),
+      sink_id_(sink_id) {
   if (!specials_.empty()) {
     end_of_turn_ids_.push_back(static_cast<int32_t>(pieces_.size()));
   }

@@ -24,7 +24,8 @@ class FakeTokenizer final : public text::Tokenizer {
   // Ids count through `pieces`, then through `specials`, whose first one ends a
   // turn.
   FakeTokenizer(std::vector<std::string> pieces,
-                std::vector<std::string> specials);
+                std::vector<std::string> specials,
+                std::optional<int32_t> sink_id = std::nullopt);
 
   // REQUIRES: `text` is made of pieces.
   std::vector<int32_t> Encode(absl::string_view text,
@@ -44,7 +45,8 @@ class FakeTokenizer final : public text::Tokenizer {
   int32_t vocabulary_size() const override {
     return static_cast<int32_t>(pieces_.size() + specials_.size());
   }
-  const std::vector<int32_t>& text_prefix() const override { return prefix_; }
+  std::optional<int32_t> sink_id() const override { return sink_id_; }
+  std::optional<int32_t> bos_id() const override { return std::nullopt; }
   // Before the last token, which may still grow.
   size_t LastSafeCut(absl::string_view text,
                      text::SpecialTokens special) const override;
@@ -56,7 +58,7 @@ class FakeTokenizer final : public text::Tokenizer {
   const std::vector<std::string> pieces_;
   const std::vector<std::string> specials_;
   std::vector<int32_t> end_of_turn_ids_;
-  std::vector<int32_t> prefix_;
+  const std::optional<int32_t> sink_id_;
 };
 
 }  // namespace millrace::testing

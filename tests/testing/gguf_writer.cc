@@ -189,6 +189,9 @@ void AddTokenizerKeys(const TinyLlamaOptions& options, GgufImage& image) {
   image.Set("tokenizer.ggml.eos_token_id", GgufU32(2));
   image.Set("tokenizer.ggml.add_bos_token", GgufBool(options.add_bos));
   image.Set("tokenizer.ggml.add_space_prefix", GgufBool(false));
+  if (options.sink_id) {
+    image.Set("millrace.sink_token_id", GgufU32(*options.sink_id));
+  }
   image.Set("tokenizer.chat_template",
             GgufString(options.chat_template.empty()
                            ? kChatMl

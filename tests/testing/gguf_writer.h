@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,7 @@ struct TinyLlamaOptions {
   // then all bytes; then results of merges; then unused tokens.
   std::string pre_tokenizer = "smollm";
   bool add_bos = false;
+  std::optional<uint32_t> sink_id = {};
   std::string chat_template = "";  // empty: ChatML
 };
 

@@ -531,6 +531,16 @@ const std::vector<Row>& TokenizerRows() {
        {"key 'tokenizer.ggml.eos_token_id' is 4294967295"}},
       {"EndOfTurnNegative", Tokenizer("eot_token_id", GgufI32(-1)),
        {"key 'tokenizer.ggml.eot_token_id' is -1"}},
+      {"SinkOutOfRange", Set("millrace.sink_token_id", GgufU32(320)),
+       {"key 'millrace.sink_token_id' is 320; 0 to 319"}},
+      {"SinkNegative", Set("millrace.sink_token_id", GgufI32(-1)),
+       {"key 'millrace.sink_token_id' is -1; 0 to 319"}},
+      {"SinkAsText", Set("millrace.sink_token_id", GgufString("<sink>")),
+       {"key 'millrace.sink_token_id' must be an integer, 0 to 319"}},
+      {"SinkAsFloat", Set("millrace.sink_token_id", GgufF32(2)),
+       {"key 'millrace.sink_token_id' must be an integer, 0 to 319"}},
+      {"SinkUnderAnotherName", Set("millrace.sink_token", GgufU32(2)),
+       {"key 'millrace.sink_token' is not supported"}},
       {"BosWantedAndMissing",
        [](GgufImage& i) {
          i.Set("tokenizer.ggml.add_bos_token", GgufBool(true));

@@ -111,6 +111,7 @@ TEST_P(ModelFileContract, TellsWhatATokenizerIsMadeOf) {
       WriteTestFile(GetParam().bytes({.vocabulary_size = 262,
                                       .pre_tokenizer = "smollm",
                                       .add_bos = true,
+                                      .sink_id = 261,
                                       .chat_template = "{{ x }}"})),
       {});
   ASSERT_TRUE(file.ok()) << file.status();
@@ -128,6 +129,7 @@ TEST_P(ModelFileContract, TellsWhatATokenizerIsMadeOf) {
   EXPECT_EQ(tokenizer.bos_id, 1);
   EXPECT_EQ(tokenizer.eos_id, 2);
   EXPECT_EQ(tokenizer.padding_id, std::nullopt);
+  EXPECT_EQ(tokenizer.sink_id, 261);
   EXPECT_TRUE(tokenizer.add_bos);
   EXPECT_FALSE(tokenizer.add_eos);
   EXPECT_FALSE(tokenizer.add_space_prefix);

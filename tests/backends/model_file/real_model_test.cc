@@ -52,6 +52,7 @@ TEST(RealModelTest, IsWhatItsPublishersSay) {
   EXPECT_EQ(file.tokenizer().merges.size(), 48900);
   EXPECT_EQ(file.tokenizer().merges.front(), "Ġ t");
   EXPECT_EQ(file.tokenizer().bos_id, 1);
+  EXPECT_EQ(file.tokenizer().sink_id, std::nullopt);
   EXPECT_EQ(file.tokenizer().eos_id, 2);
   EXPECT_FALSE(file.tokenizer().add_bos);
 }

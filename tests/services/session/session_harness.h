@@ -51,7 +51,8 @@ class ByteTokenizer final : public text::Tokenizer {
     return end_of_turn_;
   }
   int32_t vocabulary_size() const override { return kVocabulary; }
-  const std::vector<int32_t>& text_prefix() const override { return none_; }
+  std::optional<int32_t> sink_id() const override { return sink; }
+  std::optional<int32_t> bos_id() const override { return std::nullopt; }
   size_t LastSafeCut(absl::string_view text,
                      text::SpecialTokens special) const override;
   std::optional<SpecialMatch> FirstSpecial(
@@ -59,9 +60,11 @@ class ByteTokenizer final : public text::Tokenizer {
     return std::nullopt;
   }
 
+  std::optional<int32_t> sink;  // a test may choose one before it opens
+
  private:
   std::vector<std::string> bytes_;
-  const std::vector<int32_t> end_of_turn_ = {kEndOfTurn}, none_;
+  const std::vector<int32_t> end_of_turn_ = {kEndOfTurn};
 };
 
 // <s>S:prompt</s>\n  <s>U:content</s>  \n  <s>A:  ...  </s>

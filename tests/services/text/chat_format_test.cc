@@ -50,6 +50,43 @@ TEST_F(TinyChat, PartsAreThoseOfTheTemplate) {
   EXPECT_THAT(format->EndMessage(), ElementsAre(2));
 }
 
+// Once, in front of all, whether the template writes a beginning of text or
+// not; what it writes stays the same.
+TEST(ChatWithASinkToken, StandsInFrontOfWhateverComesFirst) {
+  auto metadata = testing::TinyTokenizerMetadata();
+  metadata.bos_id = 1;
+  for (const bool add_bos : {false, true}) {
+    metadata.add_bos = add_bos;
+    const std::string chat_template =
+        absl::StrCat("{{ bos_token }}", testing::kTinyChatTemplate);
+    const auto plain = *Tokenizer::Create(metadata);
+    const auto sunk = *Tokenizer::Create(metadata, 0);
+    const auto without = ChatFormat::Create(chat_template, plain.get());
+    const auto with = ChatFormat::Create(chat_template, sunk.get());
+    ASSERT_TRUE(without.ok()) << without.status();
+    ASSERT_TRUE(with.ok()) << with.status();
+    const auto in_front = [](std::vector<int32_t> ids) {
+      ids.insert(ids.begin(), 0);
+      return ids;
+    };
+    for (const auto prompt :
+         {std::optional<absl::string_view>(), {"Be brief."}}) {
+      EXPECT_EQ((*with)->SystemBlock(prompt),
+                in_front((*without)->SystemBlock(prompt)));
+    }
+    EXPECT_EQ((*with)->SystemBlock(std::nullopt).size(), add_bos ? 2u : 1u);
+    const std::vector<ChatMessage> messages = {{Role::kUser, "Hi"}};
+    EXPECT_EQ((*with)->Render(messages, true)->ids,
+              in_front((*without)->Render(messages, true)->ids));
+    EXPECT_EQ((*with)->Render(messages, true)->text,
+              (*without)->Render(messages, true)->text);
+    for (const Role role : {Role::kUser, Role::kSystem}) {
+      EXPECT_EQ((*with)->Message(role, "Hi"), (*without)->Message(role, "Hi"));
+    }
+    EXPECT_EQ((*with)->AssistantHeader(), (*without)->AssistantHeader());
+  }
+}
+
 TEST_F(TinyChat, SpecialTokensInContentsStayText) {
   const auto format = Make(testing::kTinyChatTemplate);
   const auto ids = format->Message(Role::kUser, "a<|im_end|>b");

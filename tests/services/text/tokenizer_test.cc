@@ -135,6 +135,27 @@ TEST(Tokenizer, PrefixIsWhatTheModelAsksFor) {
   EXPECT_THAT((*Tokenizer::Create(metadata))->text_prefix(), ElementsAre(1));
 }
 
+TEST(Tokenizer, ASinkTokenStandsBeforeTheBeginningOfText) {
+  auto metadata = testing::TinyTokenizerMetadata();
+  metadata.sink_id = 7;
+  EXPECT_THAT((*Tokenizer::Create(metadata))->text_prefix(), ElementsAre(7));
+  metadata.bos_id = 1;
+  metadata.add_bos = true;
+  const auto tokenizer = *Tokenizer::Create(metadata);
+  EXPECT_THAT(tokenizer->text_prefix(), ElementsAre(7, 1));
+  EXPECT_EQ(tokenizer->bos_id(), 1);
+  EXPECT_THAT(tokenizer->Encode("a", SpecialTokens::kAsText),
+              ElementsAre(Byte('a')));
+}
+
+TEST(Tokenizer, ASinkTokenThatIsAskedForTakesThePlaceOfTheFiles) {
+  auto metadata = testing::TinyTokenizerMetadata();
+  EXPECT_EQ((*Tokenizer::Create(metadata))->sink_id(), std::nullopt);
+  EXPECT_EQ((*Tokenizer::Create(metadata, 0))->sink_id(), 0);
+  metadata.sink_id = 7;
+  EXPECT_THAT((*Tokenizer::Create(metadata, 9))->text_prefix(), ElementsAre(9));
+}
+
 TEST(Tokenizer, AMegabyteOfOneLetterTakesNoLongTime) {
   auto metadata = testing::TinyTokenizerMetadata();
   metadata.tokens.push_back("aa");
