@@ -48,6 +48,10 @@ void PrintModel(const v1::ModelInfo& model) {
   Line("K/V", absl::StrCat(model.kv_dtype(), ", ",
                            Bytes(model.kv_bytes_per_token()), " a token"));
   Line("vocabulary", WithCommas(model.vocabulary_size()));
+  if (model.tokenizer().has_sink_token_id()) {
+    Line("sink token", absl::StrCat(model.tokenizer().sink_token_id(),
+                                    ", in front of every text"));
+  }
   Line("chat template",
        model.chat_template().usable()
            ? "usable"

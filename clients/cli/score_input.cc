@@ -37,8 +37,10 @@ absl::StatusOr<ScoreInput> ScoreInput::FirstTokens(client::Client& client,
                                                    uint64_t count) {
   const auto model = client.GetModelInfo();
   if (!model.ok()) return model.status();
-  // Score puts the beginning-of-text token in front itself.
-  const uint64_t given = model->model().tokenizer().adds_beginning_of_text();
+  // Score puts the sink and beginning-of-text tokens in front itself.
+  const v1::TokenizerInfo& tokenizer = model->model().tokenizer();
+  const uint64_t given = uint64_t{tokenizer.has_sink_token_id()} +
+                         uint64_t{tokenizer.adds_beginning_of_text()};
   size_t bytes = BytesToTry(count);
   while (true) {
     v1::TokenizeRequest request;

@@ -47,7 +47,8 @@ absl::StatusOr<cache::MadePolicy> MakeRequestPolicy(
       config, {.trained_context = limits.trained_context,
                .pinned_tokens = pinned_tokens,
                .max_resident_tokens = limits.max_resident_tokens,
-               .extra_tokens = limits.chunk_tokens});
+               .extra_tokens = limits.chunk_tokens,
+               .has_sink_token = limits.has_sink_token});
   if (!made.ok()) return BelowCachePolicy(made.status(), config.name);
   return made;
 }

@@ -44,7 +44,8 @@ v1::TokenizerInfo ToTokenizerInfo(const backends::TokenizerMetadata& metadata,
   v1::TokenizerInfo out;
   out.set_model(metadata.model);
   out.set_pre_tokenizer(metadata.pre_tokenizer);
-  out.set_adds_beginning_of_text(!tokenizer.text_prefix().empty());
+  out.set_adds_beginning_of_text(tokenizer.bos_id().has_value());
+  if (const auto sink = tokenizer.sink_id()) out.set_sink_token_id(*sink);
   for (int32_t id = 0; id < tokenizer.vocabulary_size(); ++id) {
     if (!tokenizer.IsSpecial(id)) continue;
     v1::SpecialToken* token = out.add_special_tokens();
@@ -77,11 +78,16 @@ v1::ChatTemplateInfo ToChatInfo(const std::string& source,
   return out;
 }
 
-v1::PolicyOption ToOption(const cache::PolicyOptionInfo& info) {
+v1::PolicyOption ToOption(const cache::PolicyOptionInfo& info,
+                          bool has_sink_token) {
+  const std::string& default_value =
+      has_sink_token && !info.default_with_sink_token.empty()
+          ? info.default_with_sink_token
+          : info.default_value;
   v1::PolicyOption out;
   out.set_name(info.name);
   out.set_description(absl::StrCat(info.summary, " (", info.range,
-                                   "; default: ", info.default_value, ")"));
+                                   "; default: ", default_value, ")"));
   if (info.type == "uint") {
     out.set_type(v1::OPTION_TYPE_NUMBER);
     // "0 to 8192"; an end that depends on the model is in words.
@@ -90,7 +96,7 @@ v1::PolicyOption ToOption(const cache::PolicyOptionInfo& info) {
     uint64_t value;
     if (absl::SimpleAtoi(ends.first, &value)) out.set_minimum(value);
     if (absl::SimpleAtoi(ends.second, &value)) out.set_maximum(value);
-    if (!absl::SimpleAtoi(info.default_value, &value)) return out;
+    if (!absl::SimpleAtoi(default_value, &value)) return out;
   } else if (info.type == "bool") {
     out.set_type(v1::OPTION_TYPE_BOOLEAN);
   } else {
@@ -99,7 +105,7 @@ v1::PolicyOption ToOption(const cache::PolicyOptionInfo& info) {
       out.add_choices(std::string(choice));
     }
   }
-  out.set_default_value(info.default_value);
+  out.set_default_value(default_value);
   return out;
 }
 
@@ -153,14 +159,14 @@ v1::Limits ToLimits(const RequestLimits& limits) {
   return out;
 }
 
-std::vector<v1::PolicyInfo> ToPolicyInfos() {
+std::vector<v1::PolicyInfo> ToPolicyInfos(bool has_sink_token) {
   std::vector<v1::PolicyInfo> out;
   for (const cache::PolicyInfo& info : cache::AllPolicies()) {
     v1::PolicyInfo policy;
     policy.set_name(info.name);
     policy.set_description(info.summary);
     for (const auto& option : info.options) {
-      *policy.add_options() = ToOption(option);
+      *policy.add_options() = ToOption(option, has_sink_token);
     }
     policy.set_supported(true);  // no policy yet needs what a backend may lack
     out.push_back(std::move(policy));

@@ -27,8 +27,9 @@ v1::ModelInfo ToModelInfo(const std::string& name,
 // The limits that requests are held to; the server adds its own.
 v1::Limits ToLimits(const RequestLimits& limits);
 
-// All policies of this server, by the registry.
-std::vector<v1::PolicyInfo> ToPolicyInfos();
+// All policies of this server, by the registry, with the defaults for its
+// model.
+std::vector<v1::PolicyInfo> ToPolicyInfos(bool has_sink_token);
 
 }  // namespace millrace::rpc
 

@@ -1,6 +1,7 @@
 #include "services/server/flags.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/flags/commandlineflag.h"
 #include "absl/flags/flag.h"
@@ -30,6 +31,10 @@ ABSL_FLAG(std::string, cache_policy, "sinks",
           "Cache policy of sessions that name none, as NAME or "
           "NAME:OPTION=VALUE,... such as sinks:sink_tokens=4,window_tokens=1020"
           "; `millrace info` lists all.");
+ABSL_FLAG(
+    std::optional<int64_t>, sink_token_id, std::nullopt,
+    "Id of the token that the model was trained to find in front of every "
+    "text, a dedicated attention sink; unset: as the model file says.");
 ABSL_FLAG(std::string, kv_dtype, "",
           "How cached keys and values are stored: f16, bf16 or f32; empty: "
           "f16. bf16 has the range of f32 and fewer digits than f16; f32 takes "
@@ -250,6 +255,7 @@ void ReadModel(ServerOptions& out) {
   out.backend = absl::GetFlag(FLAGS_backend);
   out.cpu_kernels = absl::GetFlag(FLAGS_cpu_kernels);
   out.cache_policy = absl::GetFlag(FLAGS_cache_policy);
+  out.sink_token_id = absl::GetFlag(FLAGS_sink_token_id);
   out.kv_dtype = absl::GetFlag(FLAGS_kv_dtype);
   out.deterministic = absl::GetFlag(FLAGS_deterministic);
   out.threads = absl::GetFlag(FLAGS_threads);

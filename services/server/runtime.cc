@@ -49,7 +49,7 @@ absl::StatusOr<cache::KvDtype> ChooseDtype(const std::string& asked,
 
 absl::StatusOr<cache::MadePolicy> MakeDefaultPolicy(
     const ServerOptions& options, const backends::ModelConfig& model,
-    int64_t bytes_per_token) {
+    const text::Tokenizer& tokenizer, int64_t bytes_per_token) {
   const auto config = cache::ParsePolicy(options.cache_policy);
   if (!config.ok()) return config.status();
   return cache::MakePolicy(
@@ -57,7 +57,8 @@ absl::StatusOr<cache::MadePolicy> MakeDefaultPolicy(
       {.trained_context = model.trained_context,
        .pinned_tokens = 0,
        .max_resident_tokens = options.session_kv_memory_bytes / bytes_per_token,
-       .extra_tokens = options.prefill_chunk_tokens});
+       .extra_tokens = options.prefill_chunk_tokens,
+       .has_sink_token = tokenizer.sink_id().has_value()});
 }
 
 std::string_view StateName(session::State state) {
@@ -80,15 +81,33 @@ std::string_view StateName(session::State state) {
 
 }  // namespace
 
+absl::StatusOr<std::unique_ptr<const text::Tokenizer>> MakeTokenizer(
+    const ServerOptions& options, const backends::TokenizerMetadata& metadata) {
+  std::optional<int32_t> sink_id;
+  if (options.sink_token_id) {
+    const int64_t id = *options.sink_token_id;
+    const auto tokens = static_cast<int64_t>(metadata.tokens.size());
+    if (id < 0 || id >= tokens) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--sink_token_id=", id, ": must be 0 to ", tokens - 1,
+                       ", a token of the model"));
+    }
+    sink_id = static_cast<int32_t>(id);
+  }
+  return text::Tokenizer::Create(metadata, sink_id);
+}
+
 absl::Status CheckDefaultPolicy(const ServerOptions& options,
-                                const backends::ModelConfig& model) {
+                                const backends::ModelConfig& model,
+                                const text::Tokenizer& tokenizer) {
   const cache::KvSpec kv = {
       .num_layers = model.num_layers,
       .num_kv_heads = model.num_kv_heads,
       .head_dim = model.head_dim,
       .dtype =
           cache::FindKvDtype(options.kv_dtype).value_or(cache::KvDtype::kF16)};
-  const auto made = MakeDefaultPolicy(options, model, kv.BytesPerToken());
+  const auto made =
+      MakeDefaultPolicy(options, model, tokenizer, kv.BytesPerToken());
   if (made.ok()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "--cache_policy=", options.cache_policy, ": ", made.status().message()));
@@ -127,7 +146,9 @@ absl::Status Runtime::LoadModel() {
   if (model_name_.empty()) model_name_ = FileStem(options_.model);
   absl::Status status = MakeText(**file);
   if (status.ok()) status = MakeEngine(**file);
-  if (status.ok()) status = CheckDefaultPolicy(options_, (*file)->config());
+  if (status.ok()) {
+    status = CheckDefaultPolicy(options_, (*file)->config(), *tokenizer_);
+  }
   if (!status.ok()) return status;
   CountSessionsThatFit();
   load_seconds_ = absl::ToDoubleSeconds(absl::Now() - start);
@@ -153,7 +174,7 @@ absl::Status Runtime::LoadModel() {
 }
 
 absl::Status Runtime::MakeText(const backends::ModelFile& file) {
-  auto tokenizer = text::Tokenizer::Create(file.tokenizer());
+  auto tokenizer = MakeTokenizer(options_, file.tokenizer());
   if (!tokenizer.ok()) return tokenizer.status();
   tokenizer_ = *std::move(tokenizer);
   auto chat = text::ChatFormat::Create(file.tokenizer().chat_template,
@@ -212,7 +233,7 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
 
 void Runtime::CountSessionsThatFit() {
   const auto made = MakeDefaultPolicy(options_, engine_->model_config(),
-                                      kv_spec_.BytesPerToken());
+                                      *tokenizer_, kv_spec_.BytesPerToken());
   if (!made.ok()) return;
   const int64_t blocks = cache::MaxBlocks(
       {.policy = made->policy,
@@ -262,7 +283,8 @@ void Runtime::MakeServing(const backends::ModelFile& file) {
       .trained_context = engine_->model_config().trained_context,
       .max_resident_tokens =
           options_.session_kv_memory_bytes / kv_spec_.BytesPerToken(),
-      .chunk_tokens = options_.prefill_chunk_tokens};
+      .chunk_tokens = options_.prefill_chunk_tokens,
+      .has_sink_token = tokenizer_->sink_id().has_value()};
   rpc::RequestLimits& limits = serving_.limits;
   limits.model_name = model_name_;
   limits.tokenizer = tokenizer_.get();
@@ -298,7 +320,8 @@ v1::GetServerInfoResponse Runtime::ServerInfo() const {
     backend->set_in_use(true);
     backend->set_device(backend_->DeviceInfo());
   }
-  for (v1::PolicyInfo& policy : rpc::ToPolicyInfos()) {
+  for (v1::PolicyInfo& policy :
+       rpc::ToPolicyInfos(tokenizer_->sink_id().has_value())) {
     *out.add_policies() = std::move(policy);
   }
   v1::Limits& limits = *out.mutable_limits();

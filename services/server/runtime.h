@@ -28,9 +28,15 @@
 
 namespace millrace::server {
 
+// The model's tokenizer, with the sink token that the options name.
+// INVALID_ARGUMENT if that is no token of the model.
+absl::StatusOr<std::unique_ptr<const text::Tokenizer>> MakeTokenizer(
+    const ServerOptions& options, const backends::TokenizerMetadata& metadata);
+
 // INVALID_ARGUMENT if no session of this model could have the default policy.
 absl::Status CheckDefaultPolicy(const ServerOptions& options,
-                                const backends::ModelConfig& model);
+                                const backends::ModelConfig& model,
+                                const text::Tokenizer& tokenizer);
 
 class Runtime {
  public:

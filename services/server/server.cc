@@ -236,9 +236,9 @@ absl::Status CheckConfig(const ServerOptions& options) {
   const auto file = backends::OpenModelFile(
       options.model, {.expected_sha256 = options.model_sha256});
   if (!file.ok()) return file.status();
-  const auto tokenizer = text::Tokenizer::Create((*file)->tokenizer());
+  const auto tokenizer = MakeTokenizer(options, (*file)->tokenizer());
   if (!tokenizer.ok()) return tokenizer.status();
-  return CheckDefaultPolicy(options, (*file)->config());
+  return CheckDefaultPolicy(options, (*file)->config(), **tokenizer);
 }
 
 }  // namespace millrace::server

@@ -57,7 +57,8 @@ absl::StatusOr<cache::MadePolicy> ChoosePolicy(const OpenOptions& open,
                 .max_resident_tokens =
                     options.session_kv_bytes / BytesPerToken(options, deps),
                 .extra_tokens = deps.engine->options().prefill_chunk_tokens +
-                                open.rollback_tokens + 1});
+                                open.rollback_tokens + 1,
+                .has_sink_token = deps.tokenizer->sink_id().has_value()});
 }
 
 }  // namespace

@@ -46,6 +46,10 @@ BAD_FLAGS = [
     ("--cache_policy=window:window_tokens=0", ["--cache_policy", "window"]),
     ("--backend=cuda", ["--backend", "cuda", "onednn", "reference"]),
     ("--cpu_kernels=neon", ["neon"]),
+    ("--sink_token_id=49152", ["--sink_token_id=49152", "0 to 49151"]),
+    ("--sink_token_id=-1", ["--sink_token_id=-1", "0 to 49151"]),
+    ("--sink_token_id=99999999999", ["--sink_token_id=99999999999",
+                                     "0 to 49151"]),
     ("--kv_dtype=f8", ["--kv_dtype", "f8", "bf16"]),
     ("--model_sha256=xyz", ["--model_sha256", "xyz"]),
     ("--model_sha256=" + "0" * 64, ["SHA-256"]),
@@ -79,7 +83,7 @@ def test_plaintext_may_leave_if_told_so():
 
 
 @pytest.mark.parametrize("flag", ["--nonsense=1", "--threads=many",
-                                  "--kv_memory=lots", "--drain_timeout=soon"])
+                                  "--sink_token_id=bos", "--kv_memory=lots", "--drain_timeout=soon"])
 def test_flags_that_do_not_parse(flag):
     code, out, err = run("--check_config", flag)
     assert code != 0 and out == ""

@@ -37,6 +37,17 @@ TEST(RequestPolicy, PoliciesThatEvictHaveNoTextLimit) {
   EXPECT_EQ(TextLimit(*made->policy), std::nullopt);
 }
 
+TEST(RequestPolicy, AModelWithASinkTokenKeepsThatOneUnlessTold) {
+  PolicyLimits limits = kLimits;
+  limits.has_sink_token = true;
+  const auto sinks = [&](const std::string& text) {
+    return MakeRequestPolicy(*cache::ParsePolicy(text), 10, 0, limits)
+        ->sink_tokens;
+  };
+  EXPECT_EQ(sinks("sinks:window_tokens=60"), 1);
+  EXPECT_EQ(sinks("sinks:window_tokens=60,sink_tokens=3"), 3);
+}
+
 TEST(RequestPolicy, FaultsNameThePathOfTheOption) {
   const auto made = MakeRequestPolicy(
       cache::PolicyConfig{"sinks", {{"window_tokens", "0"}}}, 10, 0, kLimits);

@@ -110,7 +110,7 @@ TEST(PolicyConversion, ValueThatNoFieldHoldsIsAnError) {
 }
 
 TEST(PolicyConversion, InfosNameTypesAndLowestValues) {
-  for (const v1::PolicyInfo& info : ToPolicyInfos()) {
+  for (const v1::PolicyInfo& info : ToPolicyInfos(/*has_sink_token=*/false)) {
     if (info.name() != "sinks") continue;
     const v1::PolicyOption& sinks = info.options(0);
     EXPECT_EQ(sinks.name(), "sink_tokens");
@@ -118,6 +118,18 @@ TEST(PolicyConversion, InfosNameTypesAndLowestValues) {
     EXPECT_EQ(sinks.default_value(), "4");
     EXPECT_EQ(sinks.minimum(), 0u);
     EXPECT_EQ(info.options(1).default_value(), "");  // depends on the model
+    return;
+  }
+  FAIL() << "no sinks";
+}
+
+TEST(PolicyConversion, InfosNameTheDefaultsOfAModelWithASinkToken) {
+  for (const v1::PolicyInfo& info : ToPolicyInfos(/*has_sink_token=*/true)) {
+    if (info.name() != "sinks") continue;
+    EXPECT_EQ(info.options(0).default_value(), "1");
+    EXPECT_EQ(info.options(0).description(),
+              "tokens kept from the start of the text (0 to trained context - "
+              "2; default: 1)");
     return;
   }
   FAIL() << "no sinks";

@@ -43,6 +43,15 @@ TEST_F(Flags, DefaultsAreThoseOfTheOptions) {
   EXPECT_EQ(options->grpc.max_connection_age, defaults.grpc.max_connection_age);
 }
 
+TEST_F(Flags, ASinkTokenIsUnsetUnlessItIsNamed) {
+  Set("model", "m.gguf");
+  EXPECT_EQ(OptionsFromFlags()->sink_token_id, std::nullopt);
+  Set("sink_token_id", "0");
+  EXPECT_EQ(OptionsFromFlags()->sink_token_id, 0);
+  Set("sink_token_id", "");  // as a flag file writes what is unset
+  EXPECT_EQ(OptionsFromFlags()->sink_token_id, std::nullopt);
+}
+
 TEST_F(Flags, PortZeroIsTakenOverByListenersThatAreNotNamed) {
   Set("model", "m.gguf");
   Set("listen", "127.0.0.1:0");

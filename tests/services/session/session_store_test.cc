@@ -205,6 +205,63 @@ TEST_F(StoreTest, ChatIsTheDefaultWhereThereIsATemplate) {
             format_.SystemBlock("Hi"));
 }
 
+// 1 sink token, "abc" and 60 tokens written: the newest sees the sink, 40 more
+// and itself, so that 64 - 42 are evicted, from position 1 on.
+TEST_F(StoreTest, ASinkTokenIsTokenZeroAndTheOnlySinkUnlessTold) {
+  constexpr int32_t kSink = 7;
+  tokenizer_.sink = kSink;
+  hooks_.edit_logits = [](int64_t, int32_t, absl::Span<float> logits) {
+    logits[kEndOfTurn] = -100;
+  };
+  Begin();
+  Stream stream;
+  OpenOptions open = Plain();
+  open.policy = *cache::ParsePolicy("sinks:window_tokens=40");
+  const auto session = *Open(&stream, open);
+  Say(*session, stream, Text("abc"));
+  Say(*session, stream, Generate(60));
+  std::vector<int32_t> text = {kSink, 'a', 'b', 'c'};
+  TurnFinished finished;
+  std::optional<int64_t> first_evicted;
+  for (const Event& event : ReadUntil<TurnFinished>(*session)) {
+    if (const auto* opened = std::get_if<Opened>(&event.body)) {
+      EXPECT_THAT(opened->system_token_ids, ElementsAre(kSink));
+      EXPECT_EQ(opened->options.policy,
+                "sinks:sink_tokens=1,window_tokens=40,"
+                "pin_system_prompt=true,pin_tokens=0");
+    } else if (const auto* input = std::get_if<InputAccepted>(&event.body)) {
+      EXPECT_EQ(input->text_position, 1u);
+      EXPECT_EQ(input->tokens, 3u);
+    } else if (const auto* update = std::get_if<CacheUpdated>(&event.body)) {
+      if (!first_evicted) first_evicted = update->evicted.at(0).begin;
+      EXPECT_EQ(update->sink_tokens, 1u);
+    } else if (const auto* output = std::get_if<Output>(&event.body)) {
+      text.insert(text.end(), output->token_ids.begin(),
+                  output->token_ids.end());
+    } else if (const auto* end = std::get_if<TurnFinished>(&event.body)) {
+      finished = *end;
+    }
+  }
+  EXPECT_EQ(first_evicted, 1);
+  EXPECT_EQ(finished.usage.input_tokens, 4u);
+  EXPECT_EQ(finished.usage.text_position, 64u);
+  EXPECT_EQ(finished.usage.visible_tokens, 42u);
+  EXPECT_EQ(finished.usage.evicted_tokens, 22u);
+  ASSERT_THAT(text, SizeIs(64));
+  const auto policy =
+      cache::MakePolicy(*cache::ParsePolicy("sinks:sink_tokens=1,"
+                                            "window_tokens=40"),
+                        {.trained_context = 8192, .max_resident_tokens = 8192});
+  testing::FakeOracle oracle(kModel, policy->policy);
+  oracle.Append(text);
+  for (size_t position = 4; position < text.size(); ++position) {
+    auto logits = oracle.Logits(static_cast<int64_t>(position) - 1);
+    logits[kEndOfTurn] = -100;
+    const auto best = std::max_element(logits.begin(), logits.end());
+    ASSERT_EQ(text[position], best - logits.begin()) << position;
+  }
+}
+
 TEST_F(StoreTest, RefusesAPolicyThatDoesNotFitTheModel) {
   Begin();
   Stream stream;
