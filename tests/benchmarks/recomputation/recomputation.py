@@ -1,7 +1,7 @@
 """What a token costs that sees sinks and a window, and one whose window is
 computed anew: figure 10 of the StreamingLLM paper, on this engine.
 
-    tests/benchmarks/recomputation/run [--sizes=256,512] [--rounds=N]
+    tests/benchmarks/run recomputation [--sizes=256,512] [--rounds=N]
 
 At each size of the cache four sessions read the same text to half a cache beyond
 it, then write in turns:
@@ -20,17 +20,14 @@ file.
 import argparse
 import asyncio
 import json
-import lzma
 import pathlib
 import statistics
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "tests")]
-import conftest  # noqa: E402,F401  puts the client's package on the path
-
-import millrace  # noqa: E402
-import millraced  # noqa: E402
+import standalone  # noqa: F401  first: the others need what it makes
+import millrace
+import millraced
+import novel
 
 SINKS, HALF, EVERY, FULL = "sinks", "every R/2", "every 1", "full"
 TRAINED_CONTEXT = 8192
@@ -137,18 +134,12 @@ def draw(rows, path):
     figure.savefig(path, metadata={"Date": None})
 
 
-def novel(tokens):
-    """About so many tokens of text."""
-    path = ROOT / "tests/testdata/war_and_peace.txt.xz"
-    with lzma.open(path, "rt", encoding="utf-8") as file:
-        return file.read(4 * tokens)
-
-
 async def run(options):
     rows = []
     with millraced.running() as server:
         for size in options.sizes:
-            results = await measure(server, size, novel(3 * size // 2),
+            results = await measure(server, size,
+                                    novel.text(6 * size),
                                     options.rounds)
             rows.append(summarise(size, results, options.bytes_per_token))
     print("\r\033[K", end="", file=sys.stderr)
