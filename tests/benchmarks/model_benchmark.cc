@@ -8,6 +8,11 @@
 // bytes that must be read per token (weights once, K/V once) times tokens per
 // second, over the probe's bytes per second.
 //
+// With --moved, each decode is done twice more: with keys that were turned
+// elsewhere than where they are looked at, half of them all by different leads,
+// and with attention added up as well (cache/kv_view.h); printed is the time of
+// a step as a share of the plain one's of the same round.
+//
 // With several --kv_dtypes their rounds alternate, and each decode is also
 // printed as a share of the first dtype's of the same round.
 #include <algorithm>
@@ -25,6 +30,8 @@
 #include "backends/model_file/registry.h"
 #include "backends/registry.h"
 #include "cache/cache_manager.h"
+#include "cache/head_table.h"
+#include "cache/kv_view.h"
 #include "tests/benchmarks/read_probe.h"
 #include "tests/testing/model_runner.h"
 #include "tests/testing/named_policy.h"
@@ -37,6 +44,7 @@ ABSL_FLAG(int, rounds, 5, "Rounds of measuring.");
 ABSL_FLAG(int, prompt, 512, "Tokens of a prefill.");
 ABSL_FLAG(int, chunk, 64, "Tokens of a prefill chunk.");
 ABSL_FLAG(int, decode, 64, "Tokens decoded at each depth.");
+ABSL_FLAG(bool, moved, false, "Also decode with moved keys and with sums.");
 ABSL_FLAG(std::vector<std::string>, kv_dtypes,
           (std::vector<std::string>{"f16"}),
           "How keys and values are stored, a list.");
@@ -89,6 +97,8 @@ class ModelBenchmark {
       depths_.push_back(std::stoi(depth));
       decode_.push_back({"decode at " + depth, {}});
       share_.push_back({"B of decode at " + depth, {}});
+      moved_.push_back({"time, keys moved, at " + depth, {}});
+      summed_.push_back({"time, and sums, at " + depth, {}});
     }
   }
 
@@ -96,12 +106,17 @@ class ModelBenchmark {
     double before = Probe();
     prefill_.values.push_back(Prefill(absl::GetFlag(FLAGS_prompt)));
     for (size_t i = 0; i < depths_.size(); ++i) {
-      const double rate = Decode(depths_[i]);
+      const double rate = Decode(depths_[i], Extra::kNone);
       const double after = Probe();
       decode_[i].values.push_back(rate);
       share_[i].values.push_back(200 * rate * BytesPerToken(depths_[i]) /
                                  (before + after));
       before = after;
+      if (!absl::GetFlag(FLAGS_moved)) continue;
+      moved_[i].values.push_back(100 * rate /
+                                 Decode(depths_[i], Extra::kMoved));
+      summed_[i].values.push_back(100 * rate /
+                                  Decode(depths_[i], Extra::kSums));
     }
   }
 
@@ -113,6 +128,9 @@ class ModelBenchmark {
     prefill_.Print("tok/s");
     for (const Series& series : decode_) series.Print("tok/s");
     for (const Series& series : share_) series.Print("%    ");
+    if (!absl::GetFlag(FLAGS_moved)) return;
+    for (const Series& series : moved_) series.Print("%    ");
+    for (const Series& series : summed_) series.Print("%    ");
   }
 
   // Decode as a share of another's, round by round.
@@ -166,14 +184,49 @@ class ModelBenchmark {
     return tokens / seconds;
   }
 
-  double Decode(int depth) {
+  enum class Extra { kNone, kMoved, kSums };
+
+  double Decode(int depth, Extra extra) {
     const cache::SequenceId id = OpenAt(depth);
     const int n = absl::GetFlag(FLAGS_decode);
+    const cache::KvSpec& spec = runner_->manager().spec();
+    cache::HeadTable<int64_t> positions(spec.num_layers, spec.num_kv_heads,
+                                        depth + n);
+    cache::HeadTable<float> sums(spec.num_layers, spec.num_kv_heads, depth + n);
+    Move(depth, positions);
     const double start = Now();
-    for (int i = 0; i < n; ++i) Step(id, depth + i, 1);
+    for (int i = 0; i < n; ++i) {
+      if (extra == Extra::kNone) {
+        Step(id, depth + i, 1);
+        continue;
+      }
+      cache::KvView view = *runner_->manager().Reserve(id, 1);
+      view.row_offset = kMovedBy;
+      view.key_positions = &positions;
+      if (extra == Extra::kSums) view.attention = {{1}, 0.999f, &sums};
+      const std::vector<int32_t> ids = {5};
+      backends::Batch batch;
+      batch.chunks.push_back({ids, depth + i + kMovedBy, &view, 1});
+      runner_->Forward(batch);
+      runner_->manager().Commit(id);
+    }
     const double seconds = Now() - start;
     runner_->manager().Close(id);
     return n / seconds;
+  }
+
+  static constexpr int64_t kMovedBy = 10'000'000;
+
+  // The first half with gaps after every token, the rest without.
+  static void Move(int depth, cache::HeadTable<int64_t>& positions) {
+    for (int layer = 0; layer < positions.num_layers(); ++layer) {
+      for (int h = 0; h < positions.num_kv_heads(); ++h) {
+        const auto at = positions.At(layer, h);
+        for (int64_t i = 0; i < positions.capacity(); ++i) {
+          at[i] = i + std::min<int64_t>(kMovedBy, kMovedBy * 2 * i / depth);
+        }
+      }
+    }
   }
 
   const int64_t weight_bytes_;
@@ -183,7 +236,7 @@ class ModelBenchmark {
   std::vector<int> depths_;
   Series probe_{"read probe, 96 MiB", {}};
   Series prefill_{"prefill", {}};
-  std::vector<Series> decode_, share_;
+  std::vector<Series> decode_, share_, moved_, summed_;
 };
 
 int Main() {
