@@ -1,13 +1,17 @@
 #include "cache/policies/registry.h"
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "cache/policies/full_policy.h"
+#include "cache/policies/h2o_policy.h"
 #include "cache/policies/policy_definition.h"
 #include "cache/policies/reprefill_policy.h"
 #include "cache/policies/shift_policy.h"
 #include "cache/policies/sinks_policy.h"
+#include "cache/policies/snapkv_policy.h"
+#include "cache/policies/tova_policy.h"
 #include "cache/policies/window_policy.h"
 
 namespace millrace::cache {
@@ -18,7 +22,8 @@ const std::vector<PolicyDefinition>& Definitions() {
   static const auto* definitions = new std::vector<PolicyDefinition>{
       FullPolicyDefinition(),  WindowPolicyDefinition(),
       SinksPolicyDefinition(), ReprefillPolicyDefinition(),
-      ShiftPolicyDefinition(),
+      ShiftPolicyDefinition(), TovaPolicyDefinition(),
+      H2oPolicyDefinition(),   SnapkvPolicyDefinition(),
   };
   return *definitions;
 }
@@ -78,6 +83,25 @@ absl::Status AddOption(const PolicyInfo& info, absl::string_view text,
   return CheckOption(info, config, config.options.size() - 1);
 }
 
+// Whether the backend gives what the policy chooses by.
+absl::Status CheckScores(const CachePolicy& policy,
+                         const PolicyBackend& backend) {
+  const ScoreNeed need = policy.traits().scores;
+  if (need == ScoreNeed::kNone || backend.attention_scores) {
+    return absl::OkStatus();
+  }
+  const bool last = need == ScoreNeed::kLastRow;
+  absl::Status status = absl::FailedPreconditionError(absl::StrCat(
+      "cache policy '", policy.Name(), "' chooses by ",
+      last ? "the attention of the last row" : "accumulated attention",
+      ", which backend '", backend.name,
+      "' does not give; choose a policy that needs none, such as 'sinks', or a "
+      "server with another --backend"));
+  status.SetPayload("millrace/reason",
+                    absl::Cord("POLICY_UNSUPPORTED_BY_BACKEND"));
+  return status;
+}
+
 }  // namespace
 
 absl::StatusOr<PolicyConfig> ParsePolicy(absl::string_view text) {
@@ -103,7 +127,11 @@ absl::StatusOr<MadePolicy> MakePolicy(const PolicyConfig& config,
     const absl::Status option = CheckOption((*definition)->info, config, i);
     if (!option.ok()) return option;
   }
-  return (*definition)->make(PolicyOptionReader(&config), context);
+  auto made = (*definition)->make(PolicyOptionReader(&config), context);
+  if (!made.ok()) return made;
+  const absl::Status scores = CheckScores(*made->policy, context.backend);
+  if (!scores.ok()) return scores;
+  return made;
 }
 
 const std::vector<PolicyInfo>& AllPolicies() {

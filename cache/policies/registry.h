@@ -32,6 +32,12 @@ struct PolicyConfig {
   friend bool operator==(const PolicyConfig&, const PolicyConfig&) = default;
 };
 
+// What a policy is to run on.
+struct PolicyBackend {
+  std::string name;  // as in --backend
+  bool attention_scores = true;
+};
+
 // What defaults and limits depend on.
 struct PolicyContext {
   int64_t trained_context = 0;  // of the model
@@ -43,6 +49,7 @@ struct PolicyContext {
   // Whether the model was trained with a dedicated sink token, which then
   // stands in front of every text: such a model needs that one sink alone.
   bool has_sink_token = false;
+  PolicyBackend backend = {};
 };
 
 // What happens to a turn when a policy that may not evict is full.
@@ -73,7 +80,9 @@ struct PolicyInfo {
 absl::StatusOr<PolicyConfig> ParsePolicy(absl::string_view text);
 
 // INVALID_ARGUMENT with the numbers; the payload "millrace/reason" is
-// INVALID_CACHE_POLICY, "millrace/field" the option.
+// INVALID_CACHE_POLICY, "millrace/field" the option. FAILED_PRECONDITION with
+// the reason POLICY_UNSUPPORTED_BY_BACKEND if the policy chooses by attention
+// and the backend does not tell it.
 absl::StatusOr<MadePolicy> MakePolicy(const PolicyConfig& config,
                                       const PolicyContext& context);
 

@@ -16,6 +16,7 @@ struct PolicyLimits {
   int64_t max_resident_tokens = 0;  // of one request
   int64_t chunk_tokens = 0;         // in flight beyond what is visible
   bool has_sink_token = false;      // of the model's training
+  cache::PolicyBackend backend = {};
 };
 
 // Makes the policy that was asked for, `full` if none was. `full` without

@@ -47,9 +47,15 @@ absl::StatusOr<cache::KvDtype> ChooseDtype(const std::string& asked,
                    "' does not have it; leave the flag out"));
 }
 
+cache::PolicyBackend PolicyBackendOf(const backends::Backend& backend) {
+  return {.name = std::string(backend.Name()),
+          .attention_scores = backend.capabilities().attention_scores};
+}
+
 absl::StatusOr<cache::MadePolicy> MakeDefaultPolicy(
     const ServerOptions& options, const backends::ModelConfig& model,
-    const text::Tokenizer& tokenizer, int64_t bytes_per_token) {
+    const text::Tokenizer& tokenizer, const backends::Backend& backend,
+    int64_t bytes_per_token) {
   const auto config = cache::ParsePolicy(options.cache_policy);
   if (!config.ok()) return config.status();
   return cache::MakePolicy(
@@ -58,7 +64,8 @@ absl::StatusOr<cache::MadePolicy> MakeDefaultPolicy(
        .pinned_tokens = 0,
        .max_resident_tokens = options.session_kv_memory_bytes / bytes_per_token,
        .extra_tokens = options.prefill_chunk_tokens,
-       .has_sink_token = tokenizer.sink_id().has_value()});
+       .has_sink_token = tokenizer.sink_id().has_value(),
+       .backend = PolicyBackendOf(backend)});
 }
 
 std::string_view StateName(session::State state) {
@@ -99,7 +106,8 @@ absl::StatusOr<std::unique_ptr<const text::Tokenizer>> MakeTokenizer(
 
 absl::Status CheckDefaultPolicy(const ServerOptions& options,
                                 const backends::ModelConfig& model,
-                                const text::Tokenizer& tokenizer) {
+                                const text::Tokenizer& tokenizer,
+                                const backends::Backend& backend) {
   const cache::KvSpec kv = {
       .num_layers = model.num_layers,
       .num_kv_heads = model.num_kv_heads,
@@ -107,7 +115,7 @@ absl::Status CheckDefaultPolicy(const ServerOptions& options,
       .dtype =
           cache::FindKvDtype(options.kv_dtype).value_or(cache::KvDtype::kF16)};
   const auto made =
-      MakeDefaultPolicy(options, model, tokenizer, kv.BytesPerToken());
+      MakeDefaultPolicy(options, model, tokenizer, backend, kv.BytesPerToken());
   if (made.ok()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "--cache_policy=", options.cache_policy, ": ", made.status().message()));
@@ -147,7 +155,8 @@ absl::Status Runtime::LoadModel() {
   absl::Status status = MakeText(**file);
   if (status.ok()) status = MakeEngine(**file);
   if (status.ok()) {
-    status = CheckDefaultPolicy(options_, (*file)->config(), *tokenizer_);
+    status =
+        CheckDefaultPolicy(options_, (*file)->config(), *tokenizer_, *backend_);
   }
   if (!status.ok()) return status;
   CountSessionsThatFit();
@@ -232,8 +241,9 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
 }
 
 void Runtime::CountSessionsThatFit() {
-  const auto made = MakeDefaultPolicy(options_, engine_->model_config(),
-                                      *tokenizer_, kv_spec_.BytesPerToken());
+  const auto made =
+      MakeDefaultPolicy(options_, engine_->model_config(), *tokenizer_,
+                        *backend_, kv_spec_.BytesPerToken());
   if (!made.ok()) return;
   const int64_t blocks = cache::MaxBlocks(
       {.policy = made->policy,
@@ -253,6 +263,7 @@ void Runtime::MakeStore() {
   store.slow_reader_timeout = options_.slow_reader_timeout;
   store.kv_dtype = kv_spec_.dtype;
   store.default_policy = options_.cache_policy;
+  store.backend = PolicyBackendOf(*backend_);
   store.log.max_unread_bytes = options_.outbound_queue_bytes;
   session::StoreDependencies deps;
   deps.engine = engine_.get();
@@ -284,7 +295,8 @@ void Runtime::MakeServing(const backends::ModelFile& file) {
       .max_resident_tokens =
           options_.session_kv_memory_bytes / kv_spec_.BytesPerToken(),
       .chunk_tokens = options_.prefill_chunk_tokens,
-      .has_sink_token = tokenizer_->sink_id().has_value()};
+      .has_sink_token = tokenizer_->sink_id().has_value(),
+      .backend = PolicyBackendOf(*backend_)};
   rpc::RequestLimits& limits = serving_.limits;
   limits.model_name = model_name_;
   limits.tokenizer = tokenizer_.get();

@@ -36,7 +36,8 @@ absl::StatusOr<std::unique_ptr<const text::Tokenizer>> MakeTokenizer(
 // INVALID_ARGUMENT if no session of this model could have the default policy.
 absl::Status CheckDefaultPolicy(const ServerOptions& options,
                                 const backends::ModelConfig& model,
-                                const text::Tokenizer& tokenizer);
+                                const text::Tokenizer& tokenizer,
+                                const backends::Backend& backend);
 
 class Runtime {
  public:

@@ -238,7 +238,7 @@ absl::Status CheckConfig(const ServerOptions& options) {
   if (!file.ok()) return file.status();
   const auto tokenizer = MakeTokenizer(options, (*file)->tokenizer());
   if (!tokenizer.ok()) return tokenizer.status();
-  return CheckDefaultPolicy(options, (*file)->config(), **tokenizer);
+  return CheckDefaultPolicy(options, (*file)->config(), **tokenizer, **backend);
 }
 
 }  // namespace millrace::server

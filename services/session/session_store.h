@@ -23,6 +23,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "cache/kv_spec.h"
+#include "cache/policies/registry.h"
 #include "services/engine/engine.h"
 #include "services/session/client_message.h"
 #include "services/session/event.h"
@@ -82,6 +83,7 @@ struct StoreOptions {
   absl::Duration slow_reader_timeout = absl::Minutes(10);
   cache::KvDtype kv_dtype = cache::KvDtype::kF16;
   std::string default_policy = "sinks";
+  cache::PolicyBackend backend = {};
   EventLog::Limits log = {};
 };
 

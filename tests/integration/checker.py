@@ -14,7 +14,20 @@ import collections
 
 from millrace.v1 import common_pb2
 
+# Policies that choose by attention: no formula says what they evict.
+CHOOSING = {"tova", "h2o", "snapkv"}
+
 INPUT = None  # stands in `Checker.text` for a token that the client gave
+
+
+def pinned(policy, system_tokens):
+    """The tokens that the policy's pins keep at the start of the text."""
+    kind = policy.WhichOneof("policy")
+    if kind in ("full", "window"):
+        return 0
+    options = getattr(policy, kind)
+    return max(options.pin_tokens,
+               system_tokens if options.pin_system_prompt else 0)
 
 
 def evicted(policy, system_tokens, length):
@@ -29,10 +42,7 @@ def evicted(policy, system_tokens, length):
     if kind == "full":
         return range(0)
     options = getattr(policy, kind)
-    prefix = 0
-    if kind != "window":
-        pinned = system_tokens if options.pin_system_prompt else 0
-        prefix = max(options.pin_tokens, pinned)
+    prefix = pinned(policy, system_tokens)
     newest = length - 1
     if kind == "shift":
         prefix = max(prefix, options.n_keep)
@@ -179,11 +189,20 @@ class Checker:
     def _check_evicted(self, length):
         if self.evicted is None:
             return
-        expected = set(evicted(self.opened.effective_options.cache_policy,
-                               len(self.opened.system_token_ids), length))
+        policy = self.opened.effective_options.cache_policy
+        system_tokens = len(self.opened.system_token_ids)
+        if policy.WhichOneof("policy") in CHOOSING:
+            return self._check_chosen(policy, system_tokens, length)
+        expected = set(evicted(policy, system_tokens, length))
         assert self.evicted == expected, (
             f"at {length} tokens {len(self.evicted)} are evicted, not "
             f"{len(expected)}")
+
+    def _check_chosen(self, policy, system_tokens, length):
+        options = getattr(policy, policy.WhichOneof("policy"))
+        prefix = max(options.sink_tokens, pinned(policy, system_tokens))
+        assert not self.evicted or min(self.evicted) >= prefix
+        assert length - len(self.evicted) >= min(length, options.budget_tokens)
 
     def _on_turn_finished(self, finished):
         assert finished.turn not in self.finished, "a turn finished twice"
