@@ -165,8 +165,13 @@ void Conversation::HandleRejected(const v1::Rejected& rejected) {
 
 void Conversation::ShowHorizon() {
   if (!horizon_.TakeMoved()) return;
-  display_->Note(absl::StrCat("---- forgotten: all before \"", horizon_.Words(),
-                              "...\" but the first ", sinks_, " tokens ----"));
+  display_->Note(absl::StrCat("---- forgotten: ", Forgotten(), " ----"));
+}
+
+std::string Conversation::Forgotten() const {
+  if (evicted_ == 0) return "nothing";
+  return absl::StrCat("all before \"", horizon_.Words(),
+                      "...\" but the first ", sinks_, " tokens");
 }
 
 void Conversation::ShowStatus() {
@@ -188,10 +193,11 @@ std::string Conversation::Stats() const {
   return absl::StrFormat(
       "policy          %s\n"
       "text position   %s tokens, %s evicted, %s visible\n"
+      "forgotten       %s\n"
       "memory          %s for keys and values, for good\n"
       "last reply      %s tokens, %.1f tokens/s",
       PolicyText(options.cache_policy()), WithCommas(position_),
-      WithCommas(evicted_), WithCommas(visible_),
+      WithCommas(evicted_), WithCommas(visible_), Forgotten(),
       Bytes(opened_.reserved_bytes()), WithCommas(usage_.generated_tokens()),
       tokens_per_second_);
 }

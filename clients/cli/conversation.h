@@ -69,6 +69,8 @@ class Conversation {
   void HandleCacheUpdate(const v1::CacheUpdate& update);
   void HandleRejected(const v1::Rejected& rejected);
   void ShowHorizon();
+  // Which text the model no longer sees.
+  std::string Forgotten() const;
   void ShowStatus();
 
   Display* const display_;

@@ -4,8 +4,10 @@ Somebody tells code words, talk of many lines follows, and the words are asked
 for by beginning the same sentence. A model that sees them goes on with them.
 """
 
-import pytest
+import client
 import novel
+import pytest
+import terminal
 
 from raw_session import GREEDY, PLAIN, budget, sinks
 
@@ -113,3 +115,22 @@ async def test_without_a_limit_of_the_window_the_fact_comes_back(sessions,
     await say(session, FACT)
     await talk_on(session, talk[30:], WINDOW + 10)
     assert words_recalled(await recall(session)) == 8
+
+
+def test_the_chat_says_which_text_has_left(server):
+    command = [client.cli(), f"--server={server.address}", "chat",
+               "--cache_policy=sinks:window_tokens=60", "--max_tokens=40",
+               "--ignore_end_of_turn", "--temperature=0"]
+    with terminal.Terminal(command) as chat:
+        chat.wait_for("Connected")
+        chat.type(f"{TOLD}{WORDS}\r")
+        chat.wait_for("ended: max_tokens")
+        chat.type("/stats\r")
+        chat.wait_for("forgotten       ")
+        chat.type("Tell me of rivers\r")
+        chat.wait_for("---- forgotten: all before \"")
+        marked = chat.output.rsplit("all before ", 1)[1].split('"')[1]
+        chat.type("/stats\r")
+        chat.wait_for(f"forgotten       all before \"{marked}\" but the first")
+        chat.type("/quit\r")
+        assert chat.exit_code() == 0

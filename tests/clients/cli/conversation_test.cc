@@ -133,8 +133,12 @@ TEST_F(ConversationTest, TheHorizonIsDrawnAfterTheReply) {
   update.mutable_evicted(0)->set_end(50);
   update.set_sink_tokens(12);
   update.set_window_tokens(60);
+  update.set_total_evicted_tokens(38);
+  EXPECT_THAT(conversation_.Stats(), HasSubstr("forgotten       nothing"));
   conversation_.Handle(event);
   EXPECT_THAT(display_.shown, ::testing::Not(HasSubstr("forgotten")));
+  EXPECT_THAT(conversation_.Stats(),
+              HasSubstr("forgotten       all before \"words that are"));
   Finished(v1::FINISH_REASON_END_OF_TURN, 61);
   EXPECT_THAT(display_.shown,
               HasSubstr("forgotten: all before \"words that are seen...\" but "
