@@ -170,8 +170,8 @@ void Conversation::ShowHorizon() {
 
 std::string Conversation::Forgotten() const {
   if (evicted_ == 0) return "nothing";
-  return absl::StrCat("all before \"", horizon_.Words(),
-                      "...\" but the first ", sinks_, " tokens");
+  return absl::StrCat("all before \"", horizon_.Words(), "...\" but the first ",
+                      sinks_, " tokens");
 }
 
 void Conversation::ShowStatus() {
