@@ -6,12 +6,14 @@ import json
 import math
 import sys
 
+import grpc
 import novel
 from google.protobuf import json_format
 from millrace.v1 import (cache_policy_pb2, common_pb2, inference_pb2,
                          inference_pb2_grpc)
 
 PIECE_TOKENS = 1024  # of one message
+LETTER = 504  # a token that is not special
 PIECE_CHARACTERS = 2**18  # a word that is cut at its end has other tokens
 
 
@@ -31,7 +33,8 @@ def parse_policy(text):
         key, _, value = pair.partition("=")
         field = arm.message_type.fields_by_name.get(key)
         if field is not None and field.enum_type is not None:
-            value = f"{key}_{value}".upper()
+            value = next((v.name for v in field.enum_type.values
+                          if v.name.endswith(f"_{value.upper()}")), value)
         elif value in ("true", "false"):
             value = value == "true"
         values[key] = value
@@ -80,6 +83,17 @@ class Scorer:
             self._known[key] = await self._from_file(key, policy, ids)
         return self._known[key]
 
+    async def takes(self, policy):
+        """Whether the server has the policy and its backend can serve it."""
+        try:
+            await self._score(policy, [LETTER, LETTER])
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.INVALID_ARGUMENT,
+                                grpc.StatusCode.FAILED_PRECONDITION):
+                return False
+            raise
+        return True
+
     async def _from_file(self, key, policy, ids):
         if self._keep is None:
             return await self._score(policy, ids)
@@ -96,11 +110,14 @@ class Scorer:
             setup=inference_pb2.ScoreSetup(cache_policy=parse_policy(policy))))
         sending = asyncio.ensure_future(self._send(call, ids))
         nlls = [math.nan]
-        async for response in call:
-            say(f"{policy}, {len(nlls):,} of {len(ids):,} tokens")
-            nlls.extend(-x for x in response.chunk.log_likelihoods)
-            assert not response.finished.HasField("error"), response
-        await sending
+        try:
+            async for response in call:
+                say(f"{policy}, {len(nlls):,} of {len(ids):,} tokens")
+                nlls.extend(-x for x in response.chunk.log_likelihoods)
+                assert not response.finished.HasField("error"), response
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
         assert len(nlls) == len(ids), (len(nlls), len(ids))
         return nlls
 

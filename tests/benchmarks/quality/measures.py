@@ -11,7 +11,8 @@ from ratios import mean_and_error, ratio, ratio_of_ratios
 from recall import recall_rows
 
 ALL = ("recomputation", "against_full", "windows", "sink_counts",
-       "line_breaks", "beyond", "first_eviction", "recall", "eight_bits")
+       "line_breaks", "text_distances", "beyond", "first_eviction", "recall",
+       "eight_bits")
 TRAINED_CONTEXT = 8192
 LINE_BREAK = 198  # the token of "\n"
 
@@ -160,6 +161,24 @@ class Measures:
             self.policy, [LINE_BREAK] * 4 + self.trained)
         yield ("Q5", "line breaks as sinks / sinks",
                *ratio(broken[4 + self.begin:], streamed[self.begin:]))
+
+    async def text_distances(self):
+        """Q6: the same tokens in view, sinks as far away as in the text.
+
+        `tova` that may drop nothing but the oldest of the window is that; it
+        ends at the trained context. Slow: a token at a time.
+        """
+        if len(self.side) <= TRAINED_CONTEXT:
+            return
+        budget = self.size - 1
+        policy = (f"tova:budget_tokens={budget},evict_stride=1,sink_tokens=4,"
+                  f"recent_tokens={budget - 4},positions=text")
+        if not await self.scorer.takes(policy):
+            return
+        far = await self.scorer.nlls(policy, self.trained)
+        streamed = await self.streamed(len(self.trained))
+        yield ("Q6", "sinks at distances of the text / sinks",
+               *ratio(far[self.begin:], streamed[self.begin:]))
 
     async def first_eviction(self, tokens=200, every=25):
         """The tokens after the first eviction, in texts of several starts."""

@@ -64,7 +64,8 @@ def test_the_table_for_readers_is_what_was_recorded():
 
 @pytest.mark.parametrize("text", ["sinks", "full:on_full=stop",
                                   "sinks:sink_tokens=4,window_tokens=8",
-                                  "shift:pin_system_prompt=false"])
+                                  "shift:pin_system_prompt=false",
+                                  "h2o:scope=layer,positions=text,decay=1"])
 def test_policies_have_their_text_form(text):
     name, _, options = text.partition(":")
     policy = parse_policy(text)
