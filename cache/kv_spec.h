@@ -16,7 +16,7 @@ inline constexpr int kBlockTokens = 16;
 // How a number of a key or a value is stored: as a float, in half precision,
 // as a bfloat16, which has the range of a float and 8 significant bits, or as
 // an integer of -127 .. 127 times the scale of its key or value.
-enum class KvDtype { kF32, kF16, kBF16 };
+enum class KvDtype { kF32, kF16, kBF16, kInt8 };
 
 struct KvDtypeInfo {
   KvDtype dtype;
@@ -32,6 +32,7 @@ inline constexpr KvDtypeInfo kKvDtypes[] = {
     {KvDtype::kF32, "f32", 4, false},
     {KvDtype::kF16, "f16", 2, false},
     {KvDtype::kBF16, "bf16", 2, false},
+    {KvDtype::kInt8, "int8", 1, true},
 };
 
 static_assert([] {

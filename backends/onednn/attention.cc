@@ -243,7 +243,7 @@ void Attention::Tiles(const Layer& layer, const Group& group, int kv_head,
     // A tile that no row sees is stood for by one that some row does; its
     // scores are masked.
     const int seen = std::clamp(j, segment.tiles_begin, segment.tiles_end - 1);
-    const int32_t block = run.blocks[segment.first_tile + seen];
+    const cache::KvBlock block = run.BlockAt(segment.first_tile + seen);
     keys[j] = layer.kv.Keys(layer.layer, kv_head, block);
     values[j] = layer.kv.Values(layer.layer, kv_head, block);
   }
@@ -254,8 +254,8 @@ void Attention::Tiles(const Layer& layer, const Group& group, int kv_head,
 bool Attention::Rebase(const Layer& layer, const Group& group, int kv_head,
                        const Segment& segment, const void* const* values,
                        const void** keys, Scratch& scratch) const {
-  const cache::HeadTable<int64_t>* const positions =
-      step_.batch().chunks[group.chunk].view->key_positions;
+  const cache::KvView& view = *step_.batch().chunks[group.chunk].view;
+  const cache::HeadTable<int64_t>* const positions = view.key_positions;
   if (positions == nullptr) return false;
   const absl::Span<const int64_t> turned_at =
       positions->At(layer.layer, kv_head);
@@ -268,11 +268,12 @@ bool Attention::Rebase(const Layer& layer, const Group& group, int kv_head,
     any |= leads[i];
   }
   if (any == 0) return false;
+  const RebaseKeys rebase =
+      layer.kv.kernels(view.runs[segment.run].wide()).rebase;
   for (int j = segment.tiles_begin; j < segment.tiles_end; ++j) {
     float* const tile = &scratch.rebased[j * kBlockTokens * padded_dim_];
-    layer.kv.kernels().rebase(keys[j], leads + j * kBlockTokens,
-                              angle_steps_.data(), padded_dim_, values[j],
-                              tile);
+    rebase(keys[j], leads + j * kBlockTokens, angle_steps_.data(), padded_dim_,
+           values[j], tile);
     keys[j] = tile;
   }
   std::fill_n(keys, segment.tiles_begin, keys[segment.tiles_begin]);
@@ -291,15 +292,16 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
     Tiles(layer, group, kv_head, *next, next_keys, next_values);
   }
   const int n = queries(group);
+  const cache::KvRun& run =
+      step_.batch().chunks[group.chunk].view->runs[segment.run];
+  const KvKernels& kernels = layer.kv.kernels(run.wide());
   if (Rebase(layer, group, kv_head, segment, values, keys, scratch)) {
     kernels_.scores_f32(scratch.rotated.data(), n, padded_dim_, keys, nullptr,
                         scratch.scores.data());
   } else {
-    layer.kv.kernels().scores(scratch.rotated.data(), n, padded_dim_, keys,
-                              values, scratch.scores.data());
+    kernels.scores(scratch.rotated.data(), n, padded_dim_, keys, values,
+                   scratch.scores.data());
   }
-  const cache::KvRun& run =
-      step_.batch().chunks[group.chunk].view->runs[segment.run];
   int first = kSegmentTokens, last = 0;  // seen by any query
   for (int i = 0; i < n; ++i) {
     const Step::Row& row = step_.row(group.first_row + i / heads_per_kv_head_);
@@ -319,9 +321,8 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
     first = std::min(first, from);
     last = std::max(last, to);
   }
-  layer.kv.kernels().values(scratch.scores.data(), n, padded_dim_, values,
-                            first, last, next == nullptr ? nullptr : next_keys,
-                            scratch.part.data());
+  kernels.values(scratch.scores.data(), n, padded_dim_, values, first, last,
+                 next == nullptr ? nullptr : next_keys, scratch.part.data());
   if (group.sums != AttentionSums::kNobodyAsks) {
     const auto index = &segment - &segments_[group.segments_begin];
     sums_.Keep(group.sums, kv_head, static_cast<int>(index),

@@ -28,7 +28,7 @@ class OnednnBackend final : public Backend {
 
   Capabilities capabilities() const override {
     return {.kv_dtypes = {cache::KvDtype::kF16, cache::KvDtype::kBF16,
-                          cache::KvDtype::kF32},
+                          cache::KvDtype::kF32, cache::KvDtype::kInt8},
             .attention_scores = true};
   }
 

@@ -5,7 +5,9 @@
 #include <cstring>
 #include <limits>
 #include <utility>
+#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "backends/quant/half.h"
 
@@ -15,8 +17,9 @@ namespace {
 using cache::kBlockTokens;
 
 int64_t TileBytes(const cache::KvSpec& spec) {
-  return int64_t{kBlockTokens} * RoundUp16(spec.head_dim) *
-         cache::BytesPerValue(spec.dtype);
+  return kBlockTokens *
+         (RoundUp16(spec.head_dim) * cache::BytesPerValue(spec.dtype) +
+          cache::BytesPerScale(spec.dtype));
 }
 
 }  // namespace
@@ -31,6 +34,9 @@ KvKernels KvKernelsFor(const Kernels& kernels, cache::KvDtype dtype) {
     case cache::KvDtype::kBF16:
       return {kernels.scores_bf16, kernels.values_bf16, kernels.rebase_bf16,
               kernels.to_bf16, Bfloat16ToFloat};
+    case cache::KvDtype::kInt8:
+      return {kernels.scores_int8, kernels.values_int8, kernels.rebase_int8,
+              nullptr, nullptr};
   }
   return {kernels.scores_f32, kernels.values_f32, kernels.rebase_f32, nullptr,
           nullptr};
@@ -57,15 +63,50 @@ TiledKvStorage::TiledKvStorage(const cache::KvSpec& spec, int32_t num_blocks,
     : spec_(spec),
       num_blocks_(num_blocks),
       kernels_(KvKernelsFor(*kernels, spec.dtype)),
+      wide_kernels_(KvKernelsFor(*kernels, cache::KvDtype::kF16)),
+      to_int8_(kernels->to_int8),
       padded_dim_(RoundUp16(spec.head_dim)),
       tile_bytes_(TileBytes(spec)),
       memory_(std::move(memory)) {}
 
-void TiledKvStorage::StoreKey(int layer, int kv_head, int32_t block, int slot,
-                              int d, absl::Span<const float> numbers) {
-  uint8_t* const tile = Tile(layer, kv_head, block);
+void TiledKvStorage::Store(int layer, bool key, int kv_head,
+                           cache::KvBlock block, int slot,
+                           const float* numbers) {
+  if (rounds_whole() && !block.wide()) {
+    return StoreScaled(Tile(layer, kv_head, block, key), key, slot, numbers);
+  }
+  for (int d = 0; d < padded_dim_; d += 16) {
+    const absl::Span<const float> sixteen(numbers + d, 16);
+    if (key) {
+      StoreKey(layer, kv_head, block, slot, d, sixteen);
+    } else {
+      StoreValue(layer, kv_head, block, slot, d, sixteen);
+    }
+  }
+}
+
+void TiledKvStorage::StoreScaled(uint8_t* tile, bool key, int slot,
+                                 const float* numbers) {
+  int8_t* const to = reinterpret_cast<int8_t*>(tile);
+  if (!key) {
+    Scales(tile)[slot] =
+        to_int8_(numbers, padded_dim_, to + slot * padded_dim_);
+    return;
+  }
+  absl::InlinedVector<int8_t, 256> rounded(padded_dim_);
+  Scales(tile)[slot] = to_int8_(numbers, padded_dim_, rounded.data());
+  for (int d = 0; d < padded_dim_; ++d) {
+    to[d * kBlockTokens + slot] = rounded[d];
+  }
+}
+
+void TiledKvStorage::StoreKey(int layer, int kv_head, cache::KvBlock block,
+                              int slot, int d,
+                              absl::Span<const float> numbers) {
+  uint8_t* const tile = Tile(layer, kv_head, block, /*key=*/true);
+  const auto narrow = kernels(block.wide()).narrow;
   const int n = static_cast<int>(numbers.size());
-  if (kernels_.narrow == nullptr) {
+  if (narrow == nullptr) {
     float* const to = reinterpret_cast<float*>(tile) + d * kBlockTokens + slot;
     for (int i = 0; i < n; ++i) to[i * kBlockTokens] = numbers[i];
     return;
@@ -73,17 +114,19 @@ void TiledKvStorage::StoreKey(int layer, int kv_head, int32_t block, int slot,
   float padded[16] = {};
   uint16_t halves[16];
   std::copy(numbers.begin(), numbers.end(), padded);
-  kernels_.narrow(padded, 16, halves);
+  narrow(padded, 16, halves);
   uint16_t* const to =
       reinterpret_cast<uint16_t*>(tile) + d * kBlockTokens + slot;
   for (int i = 0; i < n; ++i) to[i * kBlockTokens] = halves[i];
 }
 
-void TiledKvStorage::StoreValue(int layer, int kv_head, int32_t block, int slot,
-                                int d, absl::Span<const float> numbers) {
-  uint8_t* const tile = Tile(layer, kv_head, block) + tile_bytes_;
+void TiledKvStorage::StoreValue(int layer, int kv_head, cache::KvBlock block,
+                                int slot, int d,
+                                absl::Span<const float> numbers) {
+  uint8_t* const tile = Tile(layer, kv_head, block, /*key=*/false);
+  const auto narrow = kernels(block.wide()).narrow;
   const int at = slot * padded_dim_ + d;
-  if (kernels_.narrow == nullptr) {
+  if (narrow == nullptr) {
     std::copy(numbers.begin(), numbers.end(),
               reinterpret_cast<float*>(tile) + at);
     return;
@@ -91,65 +134,34 @@ void TiledKvStorage::StoreValue(int layer, int kv_head, int32_t block, int slot,
   float padded[16] = {};
   uint16_t halves[16];
   std::copy(numbers.begin(), numbers.end(), padded);
-  kernels_.narrow(padded, 16, halves);
+  narrow(padded, 16, halves);
   std::copy_n(halves, numbers.size(), reinterpret_cast<uint16_t*>(tile) + at);
 }
 
-namespace {
-
-// Copies one token of a tile [head_dim][16] of numbers of type T.
-template <class T>
-void MoveKey(const uint8_t* from_tile, int from, int head_dim, int to,
-             uint8_t* to_tile) {
-  const T* const source = reinterpret_cast<const T*>(from_tile) + from;
-  T* const target = reinterpret_cast<T*>(to_tile) + to;
-  for (int d = 0; d < head_dim; ++d) {
-    target[d * kBlockTokens] = source[d * kBlockTokens];
+float TiledKvStorage::Load(int layer, bool key, int kv_head,
+                           cache::KvBlock block, int slot, int d) const {
+  uint8_t* const tile = Tile(layer, kv_head, block, key);
+  const int index = IndexOf(key, slot, d);
+  if (const auto widen = kernels(block.wide()).widen) {
+    return widen(reinterpret_cast<const uint16_t*>(tile)[index]);
   }
-}
-
-}  // namespace
-
-absl::Status TiledKvStorage::MoveSlots(int layer, int kv_head,
-                                       absl::Span<const SlotMove> moves) {
-  const int64_t width = cache::BytesPerValue(spec_.dtype);
-  const auto move_key = width == 4 ? MoveKey<uint32_t> : MoveKey<uint16_t>;
-  for (const auto& [from, to] : moves) {
-    const uint8_t* const source = Tile(layer, kv_head, from.block);
-    uint8_t* const target = Tile(layer, kv_head, to.block);
-    move_key(source, from.slot, padded_dim_, to.slot, target);
-    const int64_t row = padded_dim_ * width;
-    std::memmove(target + tile_bytes_ + to.slot * row,
-                 source + tile_bytes_ + from.slot * row, row);
+  if (rounds_whole()) {
+    return Scales(tile)[slot] * reinterpret_cast<const int8_t*>(tile)[index];
   }
-  return absl::OkStatus();
-}
-
-float TiledKvStorage::Load(const uint8_t* tile, int index) const {
-  if (kernels_.widen == nullptr) {
-    return reinterpret_cast<const float*>(tile)[index];
-  }
-  return kernels_.widen(reinterpret_cast<const uint16_t*>(tile)[index]);
+  return reinterpret_cast<const float*>(tile)[index];
 }
 
 absl::Status TiledKvStorage::ReadBlocks(absl::Span<const cache::KvBlock> blocks,
                                         absl::Span<float> out) const {
   float* to = out.data();
-  for (const auto [block, value_block] : blocks) {
+  for (const cache::KvBlock& block : blocks) {
     for (int layer = 0; layer < spec_.num_layers; ++layer) {
-      for (int slot = 0; slot < kBlockTokens; ++slot) {
-        for (int head = 0; head < spec_.num_kv_heads; ++head) {
-          const uint8_t* const tile = Tile(layer, head, block);
-          for (int d = 0; d < spec_.head_dim; ++d) {
-            *to++ = Load(tile, d * kBlockTokens + slot);
-          }
-        }
-      }
-      for (int slot = 0; slot < kBlockTokens; ++slot) {
-        for (int head = 0; head < spec_.num_kv_heads; ++head) {
-          const uint8_t* const tile = Tile(layer, head, block) + tile_bytes_;
-          for (int d = 0; d < spec_.head_dim; ++d) {
-            *to++ = Load(tile, slot * padded_dim_ + d);
+      for (const bool key : {true, false}) {
+        for (int slot = 0; slot < kBlockTokens; ++slot) {
+          for (int head = 0; head < spec_.num_kv_heads; ++head) {
+            for (int d = 0; d < spec_.head_dim; ++d) {
+              *to++ = Load(layer, key, head, block, slot, d);
+            }
           }
         }
       }
@@ -158,31 +170,40 @@ absl::Status TiledKvStorage::ReadBlocks(absl::Span<const cache::KvBlock> blocks,
   return absl::OkStatus();
 }
 
-absl::Status TiledKvStorage::WriteBlocks(absl::Span<const cache::KvBlock> blocks,
-                                         absl::Span<const float> in) {
+absl::Status TiledKvStorage::WriteBlocks(
+    absl::Span<const cache::KvBlock> blocks, absl::Span<const float> in) {
+  std::vector<float> padded(padded_dim_);
   const float* from = in.data();
-  // The next n numbers, n <= 16.
-  const auto next = [&](int n) {
-    const absl::Span<const float> numbers(from, n);
-    from += n;
-    return numbers;
-  };
-  for (const auto [block, value_block] : blocks) {
+  for (const cache::KvBlock& block : blocks) {
     for (int layer = 0; layer < spec_.num_layers; ++layer) {
       for (const bool key : {true, false}) {
         for (int slot = 0; slot < kBlockTokens; ++slot) {
           for (int head = 0; head < spec_.num_kv_heads; ++head) {
-            for (int d = 0; d < spec_.head_dim; d += 16) {
-              const auto numbers = next(std::min(16, spec_.head_dim - d));
-              if (key) {
-                StoreKey(layer, head, block, slot, d, numbers);
-              } else {
-                StoreValue(layer, head, block, slot, d, numbers);
-              }
-            }
+            std::copy_n(from, spec_.head_dim, padded.begin());
+            from += spec_.head_dim;
+            Store(layer, key, head, block, slot, padded.data());
           }
         }
       }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TiledKvStorage::MoveSlots(int layer, int kv_head,
+                                       absl::Span<const SlotMove> moves) {
+  for (const auto& [from, to] : moves) {
+    const bool wide = from.kv_block().wide();
+    const int64_t bytes = wide ? 2 : cache::BytesPerValue(spec_.dtype);
+    for (const bool key : {true, false}) {
+      uint8_t* const source = Tile(layer, kv_head, from.kv_block(), key);
+      uint8_t* const target = Tile(layer, kv_head, to.kv_block(), key);
+      for (int d = 0; d < padded_dim_; ++d) {
+        std::memmove(target + bytes * IndexOf(key, to.slot, d),
+                     source + bytes * IndexOf(key, from.slot, d), bytes);
+      }
+      if (!rounds_whole() || wide) continue;
+      Scales(target)[to.slot] = Scales(source)[from.slot];
     }
   }
   return absl::OkStatus();

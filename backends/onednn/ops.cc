@@ -55,6 +55,12 @@ int64_t TileFloats(int max_rows) {
   return int64_t{max_rows} * kFloatGroups * kGroupRows;
 }
 
+// Keys and values of the rows, before they are rounded.
+int64_t StagedFloats(const ModelConfig& config, int max_rows) {
+  return int64_t{2} * max_rows * config.num_kv_heads *
+         RoundUp16(config.head_dim);
+}
+
 // Floats of a slice of 16-bit weights, widened for oneDNN.
 int64_t WideFloats(const ModelConfig& config) {
   return int64_t{kFloatGroups} * kGroupRows * RoundUp16(MaxInputs(config));
@@ -131,6 +137,7 @@ int64_t CpuOps::EstimateMemory(const ModelFile& file, const LoadOptions& load,
   const int64_t page = int64_t{2} << 20;
   return WeightBytes(file) + page + 4 * (rows * widths + 4 * kPadding) +
          Activations::Bytes(load.max_rows, MaxInputs(config)) + page +
+         4 * StagedFloats(config, load.max_rows) +
          options.num_threads * (per_worker + page) +
          Step::Bytes(config.head_dim, load.max_rows) +
          onednn::Attention::Bytes(config, options.num_threads, load.max_rows);
@@ -178,6 +185,7 @@ absl::Status CpuOps::Begin(const Batch& batch, cache::KvStorage& kv) {
         "model's shape");
   }
   failed_.store(false, std::memory_order_relaxed);
+  if (kv_->rounds_whole()) staged_.resize(StagedFloats(config_, max_rows_));
   step_.Begin(batch);
   attention_.Begin();
   logits_rows_.clear();
@@ -217,9 +225,11 @@ void CpuOps::AttentionInput(int layer) {
            &query_[row * config_.query_size() + tile.first]);
     }
   });
+  if (kv_->rounds_whole()) RoundStaged(layer);
 }
 
-// Writes sums that are keys or values, at most 16 numbers of a head at a time.
+// Writes sums that are keys or values, at most 16 numbers of a head at a time:
+// to the cache, or where they wait for the rest of their head.
 void CpuOps::StoreHeads(int layer, bool key, const Tile& tile) {
   const int dim = config_.head_dim;
   for (int i = 0, n = 0; i < tile.n; i += n) {
@@ -229,7 +239,11 @@ void CpuOps::StoreHeads(int layer, bool key, const Tile& tile) {
       const float* const sums = tile.sums + row * tile.stride + i;
       const Step::Row& at = step_.row(row);
       if (!key) {
-        kv_->StoreValue(layer, head, at.block, at.slot, d, {sums, size_t(n)});
+        if (kv_->rounds_whole()) {
+          Copy(sums, n, Staged(row, key, head) + d);
+        } else {
+          kv_->StoreValue(layer, head, at.block, at.slot, d, {sums, size_t(n)});
+        }
         continue;
       }
       const Angles angles = step_.KeyAngles(row);
@@ -243,9 +257,36 @@ void CpuOps::StoreHeads(int layer, bool key, const Tile& tile) {
                        sums[j ^ 1] * angles.sines[d + j];
         }
       }
-      kv_->StoreKey(layer, head, at.block, at.slot, d, {rotated, size_t(n)});
+      if (kv_->rounds_whole()) {
+        Copy(rotated, n, Staged(row, key, head) + d);
+      } else {
+        kv_->StoreKey(layer, head, at.block, at.slot, d, {rotated, size_t(n)});
+      }
     }
   }
+}
+
+float* CpuOps::Staged(int row, bool key, int kv_head) {
+  const int64_t vector = (int64_t{2} * row + !key) * config_.num_kv_heads;
+  return &staged_[(vector + kv_head) * RoundUp16(config_.head_dim)];
+}
+
+// Rounds and writes what StoreHeads has left, once every head is whole.
+void CpuOps::RoundStaged(int layer) {
+  const auto store = [&](int begin, int end) {
+    for (int row = begin; row < end; ++row) {
+      const Step::Row& at = step_.row(row);
+      for (const bool key : {true, false}) {
+        for (int head = 0; head < config_.num_kv_heads; ++head) {
+          kv_->Store(layer, key, head, at.block, at.slot,
+                     Staged(row, key, head));
+        }
+      }
+    }
+  };
+  if (step_.num_rows() <= kPanelTokens) return store(0, step_.num_rows());
+  pool_.Run(step_.num_rows(), kPanelTokens,
+            [&](int begin, int end, int) { store(begin, end); });
 }
 
 void CpuOps::Attention(int layer) {

@@ -6,7 +6,8 @@
 //
 // A thread claims groups of 16 outputs, multiplies them with all rows while
 // the weights are in its first-level cache, and finishes these outputs in
-// place: stores keys, adds to the residual, gates.
+// place: stores keys, adds to the residual, gates. Keys and values of 8 bits
+// are stored afterwards, as their scale needs the whole head.
 #ifndef MILLRACE_BACKENDS_ONEDNN_OPS_H_
 #define MILLRACE_BACKENDS_ONEDNN_OPS_H_
 
@@ -106,6 +107,8 @@ class CpuOps final : public Ops {
             int num_groups, Worker& worker, float* out) const;
 
   void StoreHeads(int layer, bool key, const Tile& tile);
+  float* Staged(int row, bool key, int kv_head);
+  void RoundStaged(int layer);
   void AddToResidual(const Tile& tile);
   int Width(Activation which) const;
   std::vector<float>& Buffer(Activation which);
@@ -125,6 +128,9 @@ class CpuOps final : public Ops {
   // Activations, [max_rows][width]; some floats beyond may be read.
   std::vector<float> residual_, query_, attended_, hidden_;
   std::vector<int> logits_rows_;
+  // [row][key, value][kv_head][head_dim, padded with zeros]: what the cache can
+  // only round as a whole, 8-bit keys and values. Else empty.
+  std::vector<float> staged_;
 
   Activations shared_;  // several rows
   int phase_ = 0;       // counts products, so that a worker prepares once

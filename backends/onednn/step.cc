@@ -66,8 +66,8 @@ void Step::AddRow(const Chunk& chunk, int chunk_index, int i) {
     }
     run_angles_.push_back(index);
   }
-  rows_.push_back(
-      {chunk.token_ids[i], chunk_index, c, slot.block, slot.slot, key, first});
+  rows_.push_back({chunk.token_ids[i], chunk_index, c, slot.kv_block(),
+                   slot.slot, key, first});
 }
 
 int Step::AddAngles(int64_t position) {

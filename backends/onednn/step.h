@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "backends/batch.h"
 #include "backends/decoder/rope.h"
+#include "cache/kv_block.h"
 
 namespace millrace::backends::onednn {
 
@@ -25,7 +26,7 @@ class Step {
     int32_t token_id;
     int chunk;
     int64_t cache_position;  // the text's, less its view's row_offset
-    int32_t block;           // where its key and value go
+    cache::KvBlock block;    // where its key and value go
     int slot;
     int key_angles;    // index of an angle
     int query_angles;  // index into run_angles_ of the chunk's first run

@@ -82,22 +82,20 @@ absl::Status PlainKvStorage::WriteBlocks(
 
 absl::Status PlainKvStorage::MoveSlots(int layer, int kv_head,
                                        absl::Span<const SlotMove> moves) {
-  for (const SlotMove& move : moves) {
+  const size_t scale_bytes = cache::BytesPerScale(spec_.dtype);
+  for (const auto& [from, to] : moves) {
     for (const KvPart part : {KvPart::kKey, KvPart::kValue}) {
-      const bool wide = move.from.kv_block().wide();
-      const size_t head_bytes =
+      const uint8_t* const source =
+          Row(layer, part, from.kv_block(), from.slot);
+      uint8_t* const target = Row(layer, part, to.kv_block(), to.slot);
+      const bool wide = from.kv_block().wide();
+      const size_t bytes =
           spec_.head_dim *
           (wide ? sizeof(uint16_t) : cache::BytesPerValue(spec_.dtype));
-      const auto row = [&](const cache::KvView::Slot& slot) {
-        return Row(layer, part, slot.kv_block(), slot.slot);
-      };
-      std::memmove(row(move.to) + kv_head * head_bytes,
-                   row(move.from) + kv_head * head_bytes, head_bytes);
-      const size_t scale_bytes = wide ? 0 : cache::BytesPerScale(spec_.dtype);
-      const size_t scale_at =
-          spec_.num_kv_heads * head_bytes + kv_head * scale_bytes;
-      std::memmove(row(move.to) + scale_at, row(move.from) + scale_at,
-                   scale_bytes);
+      std::memmove(target + kv_head * bytes, source + kv_head * bytes, bytes);
+      if (wide || scale_bytes == 0) continue;
+      const size_t scale = row_values() + kv_head * scale_bytes;
+      std::memmove(target + scale, source + scale, scale_bytes);
     }
   }
   return absl::OkStatus();
@@ -115,6 +113,8 @@ void PlainKvStorage::StoreRow(int layer, KvPart part, cache::KvBlock block,
       return Narrow<FloatToHalf>(row, to);
     case cache::KvDtype::kBF16:
       return Narrow<FloatToBfloat16>(row, to);
+    case cache::KvDtype::kInt8:
+      return StoreScaled(row, to);
   }
 }
 
@@ -130,6 +130,8 @@ void PlainKvStorage::LoadRow(int layer, KvPart part, cache::KvBlock block,
       return Widen<HalfToFloat>(from, row);
     case cache::KvDtype::kBF16:
       return Widen<Bfloat16ToFloat>(from, row);
+    case cache::KvDtype::kInt8:
+      return LoadScaled(from, row);
   }
 }
 

@@ -36,7 +36,7 @@ struct ServerOptions {
   std::string cpu_kernels = "auto";
   std::string cache_policy = "sinks";    // of sessions that name none
   std::optional<int64_t> sink_token_id;  // unset: what the model file says
-  std::string kv_dtype;                  // "bf16"; empty: the backend's own
+  std::string kv_dtype;                  // "int8"; empty: the backend's own
   bool deterministic = false;
   int threads = 0;  // 0: what the process may use
 

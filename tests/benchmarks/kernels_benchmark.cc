@@ -51,7 +51,8 @@ void Segment(benchmark::State& state, const Kernels& kernels,
              cache::KvDtype dtype, int queries) {
   constexpr int kDim = 64;
   const KvKernels kv = KvKernelsFor(kernels, dtype);
-  const int64_t tile = 16 * kDim * cache::BytesPerValue(dtype);
+  const int64_t tile =
+      16 * (kDim * cache::BytesPerValue(dtype) + cache::BytesPerScale(dtype));
   const std::vector<uint8_t> tiles(2 * kSegmentTiles * tile, 0x34);
   const std::vector<float> query = RandomFloats(queries * kDim, 3);
   std::vector<float> scores(queries * kSegmentTokens), out(queries * kDim);

@@ -91,12 +91,11 @@ TEST_P(KvStorageContract, F32ComesBackBitByBit) {
 }
 
 TEST_P(KvStorageContract, ComesBackRoundedToTheNearestEven) {
-  for (const KvDtype dtype : {KvDtype::kF16, KvDtype::kBF16}) {
+  for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
     for (const KvSpec& spec : {kDefaultModel, kTiny, kOdd}) {
       const auto storage = NewStorage(spec, dtype, 4);
       const std::vector<float> values = Random(*storage, 2, 2);
-      std::vector<float> rounded;
-      for (float value : values) rounded.push_back(Rounded(value, dtype));
+      const std::vector<float> rounded = Rounded(values, spec.head_dim, dtype);
       Write(*storage, {0, 2}, values);
       EXPECT_EQ(Read(*storage, {0, 2}), rounded);
       Write(*storage, {1, 3}, rounded);  // rounding again changes nothing
@@ -131,9 +130,62 @@ TEST_P(KvStorageContract, NanStaysNanAndInfinityInfinity) {
         {NAN, absl::bit_cast<float>(0xff800001u), INFINITY, -INFINITY}, dtype);
     EXPECT_TRUE(std::isnan(stored[0])) << name;
     EXPECT_TRUE(std::isnan(stored[1])) << name;
+    if (scaled) {  // all of a key or a value, as it has one scale
+      EXPECT_TRUE(std::isnan(stored[2]) && std::isnan(stored[3])) << name;
+      continue;
+    }
     EXPECT_EQ(stored[2], INFINITY) << name;
     EXPECT_EQ(stored[3], -INFINITY) << name;
   }
+}
+
+TEST_P(KvStorageContract, Int8HasAScaleForEachKeyAndEachValueOfAHead) {
+  // Two KV heads of two numbers: a key of each, and the value of the first.
+  const auto storage = NewStorage({1, 2, 2}, KvDtype::kInt8, 1);
+  std::vector<float> values(CanonicalBlockValues(storage->spec()));
+  const auto at = [&](bool key, int token, int head) {
+    return &values[((!key * 16 + token) * 2 + head) * 2];
+  };
+  const float stored[][2] = {{127, 1.4f}, {0.127f, 0.0014f}, {12.7f, -0.26f}};
+  std::copy_n(stored[0], 2, at(true, 3, 0));
+  std::copy_n(stored[1], 2, at(true, 3, 1));
+  std::copy_n(stored[2], 2, at(false, 3, 0));
+  Write(*storage, {0}, values);
+  values = Read(*storage, {0});
+  constexpr float kLost = 0x1p-16f;  // of a number, by the scale
+  EXPECT_FLOAT_EQ(at(true, 3, 0)[1], 1);
+  EXPECT_NEAR(at(true, 3, 1)[0], 0.127f, 0.127f * kLost);
+  EXPECT_NEAR(at(true, 3, 1)[1], 0.001f, 0.001f * kLost);
+  EXPECT_NEAR(at(false, 3, 0)[1], -0.3f, 0.3f * kLost);
+  EXPECT_THAT(std::vector<float>(at(true, 4, 0), at(true, 16, 0)), Each(0));
+}
+
+TEST_P(KvStorageContract, AWidePairIsInHalfPrecision) {
+  for (const KvSpec& spec : {kDefaultModel, kTiny, kOdd}) {
+    const auto storage = NewStorage(spec, KvDtype::kInt8, 6);
+    const std::vector<float> values = Random(*storage, 4, 8);
+    // Two narrow blocks among the pairs {5, 1} and {2, 4}.
+    const std::vector<cache::KvBlock> blocks = {{5, 1}, 0, {2, 4}, 3};
+    Write(*storage, blocks, values);
+    const size_t block = values.size() / 4;
+    const auto part = [&](const std::vector<float>& from, int i) {
+      return std::vector<float>(&from[i * block], &from[i * block] + block);
+    };
+    const std::vector<float> stored = Read(*storage, blocks);
+    for (int i = 0; i < 4; ++i) {
+      const KvDtype as = i % 2 == 0 ? KvDtype::kF16 : KvDtype::kInt8;
+      EXPECT_EQ(part(stored, i), Rounded(part(values, i), spec.head_dim, as));
+    }
+  }
+}
+
+TEST_P(KvStorageContract, ABlockMayBeNarrowAfterItWasWide) {
+  const auto storage = NewStorage(kOdd, KvDtype::kInt8, 2);
+  Write(*storage, {{0, 1}}, Random(*storage, 1, 9));
+  const std::vector<float> values = Random(*storage, 2, 10);
+  Write(*storage, {0, 1}, values);
+  EXPECT_EQ(Read(*storage, {0, 1}),
+            Rounded(values, kOdd.head_dim, KvDtype::kInt8));
 }
 
 TEST_P(KvStorageContract, BlocksAreWhereTheCanonicalFormSays) {
@@ -143,6 +195,7 @@ TEST_P(KvStorageContract, BlocksAreWhereTheCanonicalFormSays) {
     std::vector<float> values(CanonicalBlockValues(storage->spec()));
     ASSERT_EQ(values.size(), 2 * 2 * 16 * 2 * 2);
     for (size_t i = 0; i < values.size(); ++i) values[i] = i;
+    values = Rounded(values, 2, dtype);
     Write(*storage, {1}, values);
     EXPECT_EQ(Read(*storage, {1}), values);
   }
@@ -168,6 +221,24 @@ TEST_P(KvStorageContract, AnyOrderOfBlocksMayBeRead) {
   expected.insert(expected.end(), a.begin(), a.end());
   expected.insert(expected.end(), b.begin(), b.end());
   EXPECT_EQ(Read(*storage, {2, 0, 2}), expected);
+}
+
+// Numbers that are a scale times a small integer are equal only if both are.
+TEST_P(KvStorageContract, RoundsAsTheReferenceDoesToTheBit) {
+  auto other = NewBackend("reference", {});
+  ASSERT_TRUE(other.ok());
+  for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
+    for (KvSpec spec : {kDefaultModel, kTiny, kOdd}) {
+      spec.dtype = dtype;
+      auto there = (*other)->CreateKvStorage(spec, 4);
+      ASSERT_TRUE(there.ok());
+      const auto here = NewStorage(spec, dtype, 4);
+      const std::vector<float> values = Random(*here, 4, 11);
+      Write(*here, {3, 1, 0, 2}, values);
+      Write(**there, {3, 1, 0, 2}, values);
+      EXPECT_EQ(Read(*here, {0, 1, 2, 3}), Read(**there, {0, 1, 2, 3}));
+    }
+  }
 }
 
 TEST_P(KvStorageContract, MovesBetweenBackendsWithoutLoss) {

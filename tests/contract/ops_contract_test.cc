@@ -215,7 +215,8 @@ TEST_P(OpsContract, AttentionInputProjectsRotatesAndStores) {
 }
 
 TEST_P(OpsContract, AttentionInputRoundsToTheStoragesDtype) {
-  for (const KvDtype dtype : {KvDtype::kF16, KvDtype::kBF16}) {
+  for (const auto& [dtype, name, bytes, scaled] : cache::kKvDtypes) {
+    SCOPED_TRACE(name);
     ForEachBatch(dtype, [&](OpsPair& pair) {
       pair.Run([&](Ops& ops) { ops.AttentionInput(0); });
       pair.ExpectStored(0,

@@ -36,12 +36,6 @@ std::vector<float> Random(int64_t n, uint64_t seed) {
   return values;
 }
 
-std::vector<cache::KvBlock> AllBlocks() {
-  std::vector<cache::KvBlock> blocks;
-  for (int32_t block = 0; block < kBlocks; ++block) blocks.push_back(block);
-  return blocks;
-}
-
 // Compares within a part of the largest expected value; says where it fails.
 void ExpectClose(const char* what, const std::vector<float>& expected,
                  const std::vector<float>& actual, double tolerance) {
@@ -71,11 +65,7 @@ OpsPair::OpsPair(const BackendUnderTest& backend,
       reference_(NewSide(BackendsUnderTest()[0], file, spec_, 1)),
       tested_(NewSide(backend, file, spec_, num_threads)),
       manager_(spec_, kBlocks),
-      stored_(Random(kBlocks * CanonicalBlockValues(spec_), 1)) {
-  const auto written = reference_.storage->WriteBlocks(AllBlocks(), stored_);
-  EXPECT_TRUE(written.ok()) << written;
-  stored_ = reference_.ReadStorage();  // as rounded
-}
+      numbers_(Random(kBlocks * CanonicalBlockValues(spec_), 1)) {}
 
 OpsPair::Side OpsPair::NewSide(const BackendUnderTest& backend,
                                const backends::ModelFile& file,
@@ -95,10 +85,14 @@ void OpsPair::Begin(const std::vector<ChunkSpec>& chunks, uint64_t seed) {
   views_.clear();
   slots_.clear();
   for (const ChunkSpec& chunk : chunks) AddChunk(chunk, ++seed);
+  blocks_ = BlocksInUse();
+  const auto numbers = absl::MakeConstSpan(numbers_).subspan(
+      0, blocks_.size() * CanonicalBlockValues(spec_));
   for (Side* side : {&reference_, &tested_}) {
-    ASSERT_TRUE(side->storage->WriteBlocks(AllBlocks(), stored_).ok());
+    ASSERT_TRUE(side->storage->WriteBlocks(blocks_, numbers).ok());
     ASSERT_TRUE(side->ops->Begin(batch_, *side->storage).ok());
   }
+  stored_ = reference_.ReadBlocks(blocks_);
   activations_.clear();
   for (const Activation which : kActivations) {
     activations_.push_back(Random(Values(which), ++seed));
@@ -133,6 +127,26 @@ void OpsPair::AddChunk(const ChunkSpec& spec, uint64_t seed) {
                            .num_logits = spec.num_logits});
 }
 
+// The wide pairs of the batch, and every other block by itself.
+std::vector<cache::KvBlock> OpsPair::BlocksInUse() const {
+  std::set<std::pair<int32_t, int32_t>> pairs;
+  std::set<int32_t> in_pairs;
+  for (const auto& view : views_) {
+    for (const cache::KvRun& run : view->runs) {
+      for (size_t i = 0; i < run.value_blocks.size(); ++i) {
+        pairs.insert({run.blocks[i], run.value_blocks[i]});
+        in_pairs.insert({run.blocks[i], run.value_blocks[i]});
+      }
+    }
+  }
+  std::vector<cache::KvBlock> blocks;
+  for (const auto& [keys, values] : pairs) blocks.emplace_back(keys, values);
+  for (int32_t block = 0; block < kBlocks; ++block) {
+    if (!in_pairs.contains(block)) blocks.push_back(block);
+  }
+  return blocks;
+}
+
 void OpsPair::Run(absl::FunctionRef<void(backends::Ops&)> operation) {
   operation(*reference_.ops);
   operation(*tested_.ops);
@@ -147,35 +161,42 @@ void OpsPair::ExpectChanged(Activation which, double tolerance) {
 }
 
 void OpsPair::ExpectStored(int layer, double tolerance) {
-  const std::vector<float> expected = reference_.ReadStorage();
-  const std::vector<float> actual = tested_.ReadStorage();
+  const std::vector<float> expected = reference_.ReadBlocks(blocks_);
+  const std::vector<float> actual = tested_.ReadBlocks(blocks_);
   std::vector<float> expected_rows, actual_rows;
-  for (size_t i = 0; i < actual.size(); ++i) {
+  const size_t dim = spec_.head_dim;
+  for (size_t i = 0; i < actual.size(); i += dim) {
+    const std::vector<float> vector(&actual[i], &actual[i] + dim);
     if (IsWritten(i, layer)) {
-      expected_rows.push_back(expected[i]);
-      actual_rows.push_back(actual[i]);
-      ASSERT_EQ(actual[i], Rounded(actual[i], spec_.dtype)) << "at " << i;
+      expected_rows.insert(expected_rows.end(), &expected[i],
+                           &expected[i] + dim);
+      actual_rows.insert(actual_rows.end(), vector.begin(), vector.end());
+      const bool wide = blocks_[i / CanonicalBlockValues(spec_)].wide();
+      ASSERT_EQ(vector, Rounded(vector, spec_.head_dim,
+                                wide ? cache::KvDtype::kF16 : spec_.dtype))
+          << "at " << i;
     } else {
-      ASSERT_EQ(actual[i], stored_[i]) << "written at " << i;
+      ASSERT_EQ(vector, std::vector<float>(&stored_[i], &stored_[i] + dim))
+          << "written at " << i;
     }
   }
   EXPECT_NE(expected, stored_) << "the operation stores nothing";
   ExpectClose("stored", expected_rows, actual_rows, tolerance);
 }
 
-// Whether number i of all blocks is of a token of the batch, in `layer`.
+// Whether number i of `blocks_` is of a token of the batch, in `layer`.
 bool OpsPair::IsWritten(size_t i, int layer) const {
   const int64_t row = int64_t{spec_.num_kv_heads} * spec_.head_dim;
   const int64_t token = i / row % cache::kBlockTokens;
   const int64_t plane = i / row / cache::kBlockTokens;  // of keys or values
-  const int64_t block = plane / 2 / spec_.num_layers;
+  const int64_t block = blocks_[plane / 2 / spec_.num_layers].block;
   return plane / 2 % spec_.num_layers == layer &&
          slots_.contains({block, token});
 }
 
 void OpsPair::ExpectNothingStored() {
-  EXPECT_EQ(reference_.ReadStorage(), stored_);
-  EXPECT_EQ(tested_.ReadStorage(), stored_);
+  EXPECT_EQ(reference_.ReadBlocks(blocks_), stored_);
+  EXPECT_EQ(tested_.ReadBlocks(blocks_), stored_);
 }
 
 void OpsPair::ExpectLogits(double tolerance) {
@@ -200,9 +221,10 @@ std::vector<float> OpsPair::Side::Read(Activation which, int64_t values) const {
   return out;
 }
 
-std::vector<float> OpsPair::Side::ReadStorage() const {
-  std::vector<float> out(kBlocks * CanonicalBlockValues(storage->spec()));
-  if (!storage->ReadBlocks(AllBlocks(), absl::MakeSpan(out)).ok()) std::abort();
+std::vector<float> OpsPair::Side::ReadBlocks(
+    absl::Span<const cache::KvBlock> blocks) const {
+  std::vector<float> out(blocks.size() * CanonicalBlockValues(storage->spec()));
+  if (!storage->ReadBlocks(blocks, absl::MakeSpan(out)).ok()) std::abort();
   return out;
 }
 

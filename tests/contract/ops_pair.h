@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/types/span.h"
 #include "backends/backend.h"
 #include "backends/batch.h"
 #include "backends/model_file/model_file.h"
@@ -64,7 +65,8 @@ class OpsPair {
     std::unique_ptr<cache::KvStorage> storage;
 
     std::vector<float> Read(backends::Activation which, int64_t values) const;
-    std::vector<float> ReadStorage() const;
+    std::vector<float> ReadBlocks(
+        absl::Span<const cache::KvBlock> blocks) const;
   };
 
   static Side NewSide(const BackendUnderTest& backend,
@@ -72,6 +74,7 @@ class OpsPair {
                       const cache::KvSpec& spec, int num_threads);
   int64_t Values(backends::Activation which) const;
   void AddChunk(const ChunkSpec& spec, uint64_t seed);
+  std::vector<cache::KvBlock> BlocksInUse() const;
   bool IsWritten(size_t i, int layer) const;
 
   const cache::KvSpec spec_;
@@ -83,6 +86,8 @@ class OpsPair {
   std::vector<std::unique_ptr<cache::KvView>> views_;
   std::vector<cache::SequenceId> open_;
   std::vector<std::vector<float>> activations_;  // before, by Activation
+  const std::vector<float> numbers_;             // of all blocks
+  std::vector<cache::KvBlock> blocks_;           // all, as the batch uses them
   std::vector<float> stored_;                    // before, as rounded
   std::set<std::pair<int64_t, int64_t>> slots_;  // block, slot; of the batch
 };

@@ -12,7 +12,8 @@ from millrace.v1 import (control_pb2, control_pb2_grpc, inference_pb2,
 from raw_session import GREEDY, as_inputs, budget
 
 TEXT = "The river runs through the old town. In spring the water is"
-BYTES = {"f32": 4, "f16": 2, "bf16": 2}
+# Of a key or a value of a head: 64 numbers, and the scale of 8-bit ones.
+BYTES = {"f32": 256, "f16": 128, "bf16": 128, "int8": 64 + 4}
 
 
 async def ask(channel):
@@ -43,7 +44,7 @@ async def answer(dtype, *flags):
             model = (await control.GetModelInfo(
                 control_pb2.GetModelInfoRequest())).model
             assert model.kv_dtype == dtype
-            assert model.kv_bytes_per_token == BYTES[dtype] * 2 * 30 * 3 * 64
+            assert model.kv_bytes_per_token == BYTES[dtype] * 2 * 30 * 3
             return await ask(channel)
 
 
@@ -53,14 +54,15 @@ async def test_each_type_answers_in_its_own_precision(backend):
                for dtype in BYTES}
     ids, exact = answers["f32"]
     assert len(ids) == len(exact) == 4
-    for dtype in ("f16", "bf16"):
+    for dtype in set(BYTES) - {"f32"}:
         assert answers[dtype][1] == pytest.approx(exact, abs=0.3)
     values = [tuple(v) for _, v in answers.values()]
-    assert len(set(values)) == 3, "two types are one"
+    assert len(set(values)) == len(BYTES), "two types are one"
 
 
-def test_info_says_bf16():
-    with millraced.running("--kv_dtype=bf16") as server:
+@pytest.mark.parametrize("dtype, size", [("bf16", "22.5"), ("int8", "12.0")])
+def test_info_says_what_a_token_takes(dtype, size):
+    with millraced.running(f"--kv_dtype={dtype}") as server:
         text, model = info(server)
-        assert "bf16, 22.5 KiB a token" in text
-        assert model["model"]["kv_dtype"] == "bf16"
+        assert f"{dtype}, {size} KiB a token" in text
+        assert model["model"]["kv_dtype"] == dtype

@@ -50,7 +50,7 @@ BAD_FLAGS = [
     ("--sink_token_id=-1", ["--sink_token_id=-1", "0 to 49151"]),
     ("--sink_token_id=99999999999", ["--sink_token_id=99999999999",
                                      "0 to 49151"]),
-    ("--kv_dtype=f8", ["--kv_dtype", "f8", "bf16"]),
+    ("--kv_dtype=f8", ["--kv_dtype", "f8", "bf16", "int8"]),
     ("--model_sha256=xyz", ["--model_sha256", "xyz"]),
     ("--model_sha256=" + "0" * 64, ["SHA-256"]),
     ("--threads=-1", ["--threads", "-1"]),

@@ -11,11 +11,25 @@
 // Decode is bound by memory: 320 operations on two ports for 4,096 bytes of
 // fp16, ~160 cycles. Scores fetch the segment's values ahead, values the next
 // segment's keys, because every tile lies in another page.
+//
+// Numbers of 8 bits are read as they are, in half the bytes, and widened by two
+// instructions; the scale of a token's key meets its finished score, and that
+// of its value the probability before it is broadcast.
 
-// Tiles are [head_dim][16] (keys) and [16][head_dim] (values).
+// Tiles are [head_dim][16] (keys) and [16][head_dim] (values); scales follow.
+template <class T>
+inline constexpr bool kScaled = false;
+template <>
+inline constexpr bool kScaled<int8_t> = true;
+
 template <class T>
 inline int TileBytes(int head_dim) {
-  return 16 * head_dim * static_cast<int>(sizeof(T));
+  return 16 * head_dim * static_cast<int>(sizeof(T)) + (kScaled<T> ? 64 : 0);
+}
+
+inline const float* ScalesOf(const void* tile, int head_dim) {
+  return reinterpret_cast<const float*>(static_cast<const int8_t*>(tile) +
+                                        16 * head_dim);
 }
 
 // Fetches the tiles that come next, while the present ones are computed with.
@@ -58,6 +72,11 @@ inline void ScoreTiles(const float* queries, int head_dim,
     }
     for (int i = 0; i < Q; ++i) {
       for (int v = 0; v < kVectors; ++v) {
+        if constexpr (kScaled<T>) {
+          acc[i][v] =
+              acc[i][v] * Isa::Load(ScalesOf(tile[v / kPerTile], head_dim) +
+                                    Isa::kLanes * (v % kPerTile));
+        }
         Isa::Store(scores + i * kSegmentTokens + 16 * j + Isa::kLanes * v,
                    acc[i][v]);
       }
@@ -133,14 +152,34 @@ inline void ValuePass(const float* probabilities, int n, int head_dim,
   }
 }
 
+// out[i][p] = probabilities[i][p] * scale of p, in the tiles of first .. last.
+inline void ScaleProbabilities(const float* probabilities, int n, int head_dim,
+                               const void* const* values, int first, int last,
+                               float* out) {
+  for (int p = first & ~15; p < last; p += Isa::kLanes) {
+    const Isa::F scale = Isa::Load(ScalesOf(values[p / 16], head_dim) + p % 16);
+    for (int i = 0; i < n; ++i) {
+      const int at = i * kSegmentTokens + p;
+      Isa::Store(out + at, Isa::Load(probabilities + at) * scale);
+    }
+  }
+}
+
 template <class T>
 void Values(const float* probabilities, int num_queries, int head_dim,
             const void* const* values, int first, int last,
             const void* const* next_keys, float* out) {
   if (next_keys != nullptr) FetchAhead<T>(next_keys, head_dim);
   for (int i = 0; i < num_queries; i += Isa::kQueries) {
-    ValuePass<T, Isa::kQueries>(probabilities + i * kSegmentTokens,
-                                num_queries - i, head_dim, values, first, last,
+    const int n = num_queries - i;
+    const float* weights = probabilities + i * kSegmentTokens;
+    float scaled[kScaled<T> ? Isa::kQueries * kSegmentTokens : 1];
+    if constexpr (kScaled<T>) {
+      ScaleProbabilities(weights, n < Isa::kQueries ? n : Isa::kQueries,
+                         head_dim, values, first, last, scaled);
+      weights = scaled;
+    }
+    ValuePass<T, Isa::kQueries>(weights, n, head_dim, values, first, last,
                                 out + i * head_dim);
   }
 }

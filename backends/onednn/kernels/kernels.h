@@ -62,7 +62,8 @@ using FloatProduct = void (*)(const void* weights, int outputs, int cols,
                               ptrdiff_t out_stride);
 
 // scores[i][16 j + p] = sum over d of queries[i][d] * keys[j][d][p] for the
-// four tiles j of a segment. Tiles are [head_dim][16]; `values` are the tiles
+// four tiles j of a segment. Tiles are [head_dim][16], and 8-bit ones are
+// followed by the scales of their tokens, 16 floats; `values` are the tiles
 // that attention reads next, to be fetched ahead.
 using AttentionScores = void (*)(const float* queries, int num_queries,
                                  int head_dim, const void* const* keys,
@@ -70,7 +71,7 @@ using AttentionScores = void (*)(const float* queries, int num_queries,
 
 // out[i][d] = sum over positions first <= p < last of
 // probabilities[i][p] * values[p / 16][p % 16][d], p ascending. Tiles are
-// [16][head_dim]; `next_keys` are fetched ahead.
+// [16][head_dim], 8-bit ones followed by scales; `next_keys` are fetched ahead.
 using AttentionValues = void (*)(const float* probabilities, int num_queries,
                                  int head_dim, const void* const* values,
                                  int first, int last,
@@ -126,13 +127,16 @@ struct Kernels {
   AttentionScores scores_f32;
   AttentionScores scores_f16;
   AttentionScores scores_bf16;
+  AttentionScores scores_int8;
   AttentionValues values_f32;
   AttentionValues values_f16;
   AttentionValues values_bf16;
+  AttentionValues values_int8;
 
   RebaseKeys rebase_f32;
   RebaseKeys rebase_f16;
   RebaseKeys rebase_bf16;
+  RebaseKeys rebase_int8;
 
   // sums[i] += weight * sum over h < heads of
   // factors[h] * probabilities[64 h + i], h ascending, for i < n <= 64.
@@ -143,6 +147,10 @@ struct Kernels {
   // multiple of 16.
   void (*to_f16)(const float* in, int n, uint16_t* out);
   void (*to_bf16)(const float* in, int n, uint16_t* out);
+
+  // A key or a value in 8 bits and their scale, by the definition of
+  // backends/quant/scaled_int8.h. n is a multiple of 16.
+  float (*to_int8)(const float* in, int n, int8_t* out);
 
   // Stored 16-bit floats as floats. n is a multiple of 16.
   void (*widen_f16)(const uint16_t* in, int64_t n, float* out);

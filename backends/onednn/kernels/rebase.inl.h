@@ -64,7 +64,14 @@ void Rebase(const void* key_tile, const uint64_t* leads, const uint64_t* steps,
     __builtin_prefetch(values + 16 * d + 16);
     const V16 x = LoadLanes(keys + 16 * d), y = LoadLanes(keys + 16 * d + 16);
     const SineCosine turn = SineCosineOf(PhasesOf(leads, steps[d / 2]));
-    Store16(out + 16 * d, x * turn.cosine + y * turn.sine);
-    Store16(out + 16 * d + 16, y * turn.cosine - x * turn.sine);
+    V16 first = x * turn.cosine + y * turn.sine;
+    V16 second = y * turn.cosine - x * turn.sine;
+    if constexpr (kScaled<T>) {
+      const V16 scales = Load16(ScalesOf(keys, head_dim));
+      first = first * scales;
+      second = second * scales;
+    }
+    Store16(out + 16 * d, first);
+    Store16(out + 16 * d + 16, second);
   }
 }

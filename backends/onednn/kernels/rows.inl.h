@@ -212,6 +212,36 @@ void AddProbabilities(const float* probabilities, const float* factors,
   }
 }
 
+// Scales have 16 significant bits, to nearest even; a vector without a number
+// of 2^-100 is zero, one with an infinity or a NaN is NaN.
+float ToInt8(const float* in, int n, int8_t* out) {
+  constexpr int32_t kSmallest = 27 << 23, kInfinity = 255 << 23;
+  I16 top = {};
+  for (int i = 0; i < n; i += 16) {
+    const I16 magnitude = (I16)Load16(in + i) & 0x7fffffff;
+    top = magnitude > top ? magnitude : top;
+  }
+  const int32_t largest = Reduce<Maximum, I8, I4>(top);
+  if (largest < kSmallest || largest >= kInfinity) {
+    for (int i = 0; i < n; ++i) out[i] = 0;
+    return largest < kSmallest ? 0.0f : __builtin_nanf("");
+  }
+  float scale;
+  __builtin_memcpy(&scale, &largest, sizeof(scale));
+  scale = scale / 127.0f;
+  uint32_t bits;
+  __builtin_memcpy(&bits, &scale, sizeof(bits));
+  bits = (bits + 0x7f + (bits >> 8 & 1)) & ~0xffu;
+  __builtin_memcpy(&scale, &bits, sizeof(scale));
+  const float inverse = 1.0f / scale;
+  for (int i = 0; i < n; i += 16) {
+    const B16 bytes =
+        __builtin_convertvector(RoundToInt(Load16(in + i) * inverse), B16);
+    __builtin_memcpy(out + i, &bytes, sizeof(bytes));
+  }
+  return scale;
+}
+
 // A bfloat16 is the upper half of a float: adding just less than half of its
 // last bit, or just half if it is odd, rounds to nearest even. A NaN would turn
 // into infinity if its lower half held all that makes it one.

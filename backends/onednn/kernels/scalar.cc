@@ -39,6 +39,9 @@ struct Isa {
     return F{Bfloat16ToFloat(bits[0]), Bfloat16ToFloat(bits[1]),
              Bfloat16ToFloat(bits[2]), Bfloat16ToFloat(bits[3])};
   }
+  static F Load(const int8_t* p) {
+    return F{float(p[0]), float(p[1]), float(p[2]), float(p[3])};
+  }
   static void StoreHalf(uint16_t* p, F x) {
     for (int i = 0; i < kLanes; ++i) p[i] = FloatToHalf(x[i]);
   }

@@ -13,6 +13,7 @@
 #include "backends/onednn/cpu_kernels.h"
 #include "backends/onednn/kv_storage.h"
 #include "backends/quant/half.h"
+#include "backends/quant/scaled_int8.h"
 #include "gtest/gtest.h"
 #include "tests/backends/onednn/random_tensor.h"
 #include "tests/testing/rounded.h"
@@ -21,26 +22,55 @@ namespace millrace::backends::onednn {
 namespace {
 
 using cache::KvDtype;
-using testing::Rounded;
 
 constexpr int kHeadDims[] = {16, 48, 64, 80};
 
-// Four tiles as a storage keeps them, and the numbers that they mean.
+// Four tiles as a storage keeps them, and the numbers that they mean: of keys
+// [tile][head_dim][16], of values [tile][16][head_dim].
 struct Tiles {
-  Tiles(int head_dim, KvDtype dtype, uint32_t seed)
+  Tiles(int head_dim, KvDtype dtype, bool keys, uint32_t seed)
       : numbers(RandomFloats(kSegmentTokens * head_dim, seed)) {
-    const int64_t bytes = cache::BytesPerValue(dtype);
-    stored.resize(numbers.size() * bytes);
-    for (size_t i = 0; i < numbers.size(); ++i) {
-      float& x = numbers[i];
-      x = Rounded(x, dtype);
-      const uint16_t two =
-          dtype == KvDtype::kF16 ? FloatToHalf(x) : FloatToBfloat16(x);
-      const void* const from = bytes == 2 ? static_cast<const void*>(&two) : &x;
-      std::memcpy(&stored[i * bytes], from, bytes);
+    const int64_t size = cache::BytesPerValue(dtype) * 16 * head_dim;
+    const int64_t tile_size = size + 16 * cache::BytesPerScale(dtype);
+    stored.resize(kSegmentTiles * tile_size);
+    for (int p = 0; p < kSegmentTokens; ++p) {
+      uint8_t* const tile = &stored[p / 16 * tile_size];
+      std::vector<float> vector(head_dim);
+      const auto index = [&](int d) {
+        return keys ? d * 16 + p % 16 : p % 16 * head_dim + d;
+      };
+      float* const first = &numbers[p / 16 * 16 * head_dim];
+      for (int d = 0; d < head_dim; ++d) vector[d] = first[index(d)];
+      std::vector<int8_t> q(head_dim);
+      if (dtype == KvDtype::kInt8) {
+        const float scale = RoundToScaledInt8(vector, q.data());
+        std::memcpy(tile + size + 4 * (p % 16), &scale, 4);
+      }
+      testing::Round(absl::MakeSpan(vector), dtype);
+      for (int d = 0; d < head_dim; ++d) {
+        first[index(d)] = vector[d];
+        Put(vector[d], q[d], dtype,
+            tile + cache::BytesPerValue(dtype) * index(d));
+      }
     }
-    for (int j = 0; j < kSegmentTiles; ++j) {
-      tiles[j] = &stored[j * stored.size() / kSegmentTiles];
+    for (int j = 0; j < kSegmentTiles; ++j) tiles[j] = &stored[j * tile_size];
+  }
+
+  static void Put(float x, int8_t q, KvDtype dtype, uint8_t* to) {
+    const uint16_t half = FloatToHalf(x), bfloat16 = FloatToBfloat16(x);
+    switch (dtype) {
+      case KvDtype::kF32:
+        std::memcpy(to, &x, 4);
+        return;
+      case KvDtype::kF16:
+        std::memcpy(to, &half, 2);
+        return;
+      case KvDtype::kBF16:
+        std::memcpy(to, &bfloat16, 2);
+        return;
+      case KvDtype::kInt8:
+        std::memcpy(to, &q, 1);
+        return;
     }
   }
 
@@ -61,7 +91,7 @@ class SegmentTest
 TEST_P(SegmentTest, ScoresAreProductsOfQueriesAndKeys) {
   for (const int dim : kHeadDims) {
     for (int n = 1; n <= 7; ++n) {
-      const Tiles keys(dim, dtype(), 1);
+      const Tiles keys(dim, dtype(), /*keys=*/true, 1);
       const std::vector<float> queries = RandomFloats(n * dim, 2);
       std::vector<float> scores(n * kSegmentTokens);
       kernels().scores(queries.data(), n, dim, keys.tiles, nullptr,
@@ -85,7 +115,7 @@ TEST_P(SegmentTest, ValuesAreWeighedWhereTheyAreVisible) {
   for (const int dim : kHeadDims) {
     for (const auto& [first, last] : ranges) {
       constexpr int kQueries = 7;
-      const Tiles values(dim, dtype(), 3);
+      const Tiles values(dim, dtype(), /*keys=*/false, 3);
       const std::vector<float> weights =
           RandomFloats(kQueries * kSegmentTokens, 4);
       std::vector<float> out(kQueries * dim);
@@ -153,6 +183,33 @@ TEST_P(NarrowTest, WidensEveryBfloat16AndNarrowsItBack) {
       const bool same = back[i] == in[i];
       ASSERT_TRUE(same || std::isnan(wide[i])) << in[i];
     }
+  }
+}
+
+TEST_P(NarrowTest, GivesTheScaledInt8sOfTheDefinition) {
+  std::vector<std::vector<float>> vectors = {
+      std::vector<float>(48, 0.0f), std::vector<float>(16, 0x1p-101f),
+      std::vector<float>(16, 0x1p-100f), std::vector<float>(16, -0x1p127f)};
+  for (const int n : {16, 48, 64, 128}) {
+    for (uint32_t seed = 1; seed < 200; ++seed) {
+      vectors.push_back(RandomFloats(n, seed));
+    }
+  }
+  // Whole and half scales: ties.
+  for (int i = 0; i < 16; ++i) vectors.back()[i] = 0.5f * i;
+  vectors.back()[77] = -127;
+  for (const float bad : {NAN, -NAN, INFINITY, -INFINITY}) {
+    vectors.push_back(RandomFloats(32, 7));
+    vectors.back()[21] = bad;
+  }
+  for (const std::vector<float>& vector : vectors) {
+    const int n = static_cast<int>(vector.size());
+    std::vector<int8_t> expected(n), q(n, 99);
+    const float scale = RoundToScaledInt8(vector, expected.data());
+    const float got = GetParam()->to_int8(vector.data(), n, q.data());
+    ASSERT_EQ(q, expected);
+    ASSERT_TRUE(got == scale || (std::isnan(got) && std::isnan(scale)))
+        << got << " for " << scale;
   }
 }
 

@@ -101,7 +101,7 @@ TEST(Options, WrongValuesNameTheirFlag) {
   EXPECT_THAT(Complaint([](auto& o) { o.heartbeat_interval = {}; }),
               HasSubstr("--heartbeat_interval=0"));
   EXPECT_THAT(Complaint([](auto& o) { o.kv_dtype = "int4"; }),
-              AllOf(HasSubstr("--kv_dtype=int4"), HasSubstr("f32, f16, bf16")));
+              AllOf(HasSubstr("--kv_dtype=int4"), HasSubstr("f32, f16, bf16, int8")));
   EXPECT_THAT(Complaint([](auto& o) { o.cpu_kernels = "neon"; }),
               AllOf(HasSubstr("--cpu_kernels=neon"), HasSubstr("avx2")));
   EXPECT_THAT(Complaint([](auto& o) { o.model_sha256 = "b179"; }),
