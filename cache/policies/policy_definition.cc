@@ -132,13 +132,17 @@ absl::Status InvalidPolicy(absl::string_view option,
 absl::Status CheckMemory(const CachePolicy& policy,
                          const PolicyContext& context,
                          absl::string_view option) {
-  const int64_t needed = policy.MaxResidentTokens(context.extra_tokens);
-  if (needed <= context.max_resident_tokens) return absl::OkStatus();
+  const int64_t twice =
+      context.wide_prefix ? policy.traits().protected_prefix : 0;
+  const int64_t held = policy.MaxResidentTokens(context.extra_tokens);
+  if (held + twice <= context.max_resident_tokens) return absl::OkStatus();
   return InvalidPolicy(
-      option, absl::StrCat(policy.ToString(), " holds up to ", needed,
-                           " tokens, of which ", context.extra_tokens,
-                           " are chunk and rollback; a session may hold ",
-                           context.max_resident_tokens));
+      option,
+      absl::StrCat(
+          policy.ToString(), " holds up to ", held, " tokens, of which ",
+          context.extra_tokens, " are chunk and rollback",
+          twice > 0 ? absl::StrCat(" and ", twice, " count twice") : "",
+          "; a session may hold ", context.max_resident_tokens));
 }
 
 }  // namespace millrace::cache

@@ -46,6 +46,8 @@ struct PolicyContext {
   // holds beyond what is visible: one chunk and the rollback hold.
   int64_t max_resident_tokens = 0;
   int64_t extra_tokens = 0;
+  // Whether protected tokens take the memory of two (HasWidePrefix).
+  bool wide_prefix = false;
   // Whether the model was trained with a dedicated sink token, which then
   // stands in front of every text: such a model needs that one sink alone.
   bool has_sink_token = false;

@@ -61,8 +61,9 @@ constexpr int64_t kDefaultCacheTokens = 2048;
 int64_t DefaultWindow(int64_t kept, const PolicyContext& context) {
   const int64_t cache =
       std::min(context.trained_context / 2, kDefaultCacheTokens);
-  return std::min(cache - kept - 1,
-                  context.max_resident_tokens - context.extra_tokens - kept);
+  return std::min(cache - kept - 1, context.max_resident_tokens -
+                                        context.extra_tokens -
+                                        (context.wide_prefix ? 2 : 1) * kept);
 }
 
 // The options, as asked for, with the defaults filled in.

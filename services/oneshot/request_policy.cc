@@ -48,6 +48,7 @@ absl::StatusOr<cache::MadePolicy> MakeRequestPolicy(
                .pinned_tokens = pinned_tokens,
                .max_resident_tokens = limits.max_resident_tokens,
                .extra_tokens = limits.chunk_tokens,
+               .wide_prefix = limits.wide_prefix,
                .has_sink_token = limits.has_sink_token,
                .backend = limits.backend});
   if (!made.ok()) return BelowCachePolicy(made.status(), config.name);

@@ -15,6 +15,7 @@ struct PolicyLimits {
   int64_t trained_context = 0;
   int64_t max_resident_tokens = 0;  // of one request
   int64_t chunk_tokens = 0;         // in flight beyond what is visible
+  bool wide_prefix = false;         // protected tokens take the memory of two
   bool has_sink_token = false;      // of the model's training
   cache::PolicyBackend backend = {};
 };

@@ -55,17 +55,18 @@ cache::PolicyBackend PolicyBackendOf(const backends::Backend& backend) {
 absl::StatusOr<cache::MadePolicy> MakeDefaultPolicy(
     const ServerOptions& options, const backends::ModelConfig& model,
     const text::Tokenizer& tokenizer, const backends::Backend& backend,
-    int64_t bytes_per_token) {
+    const cache::KvSpec& kv) {
   const auto config = cache::ParsePolicy(options.cache_policy);
   if (!config.ok()) return config.status();
   return cache::MakePolicy(
-      *config,
-      {.trained_context = model.trained_context,
-       .pinned_tokens = 0,
-       .max_resident_tokens = options.session_kv_memory_bytes / bytes_per_token,
-       .extra_tokens = options.prefill_chunk_tokens,
-       .has_sink_token = tokenizer.sink_id().has_value(),
-       .backend = PolicyBackendOf(backend)});
+      *config, {.trained_context = model.trained_context,
+                .pinned_tokens = 0,
+                .max_resident_tokens =
+                    options.session_kv_memory_bytes / kv.BytesPerToken(),
+                .extra_tokens = options.prefill_chunk_tokens,
+                .wide_prefix = HasWidePrefix(kv.dtype),
+                .has_sink_token = tokenizer.sink_id().has_value(),
+                .backend = PolicyBackendOf(backend)});
 }
 
 std::string_view StateName(session::State state) {
@@ -114,8 +115,7 @@ absl::Status CheckDefaultPolicy(const ServerOptions& options,
       .head_dim = model.head_dim,
       .dtype =
           cache::FindKvDtype(options.kv_dtype).value_or(cache::KvDtype::kF16)};
-  const auto made =
-      MakeDefaultPolicy(options, model, tokenizer, backend, kv.BytesPerToken());
+  const auto made = MakeDefaultPolicy(options, model, tokenizer, backend, kv);
   if (made.ok()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "--cache_policy=", options.cache_policy, ": ", made.status().message()));
@@ -217,9 +217,10 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
                      kv_spec_.BytesPerBlock(), " bytes; give more memory"));
   }
   // One that all memory cannot hold would be told to retry, for ever.
-  options_.session_kv_memory_bytes = std::min(
-      options_.session_kv_memory_bytes,
-      std::max(num_blocks_ - kPartialBlocks, 1) * kv_spec_.BytesPerBlock());
+  const int partial = kPartialBlocks + HasWidePrefix(kv_spec_.dtype);  // a pair
+  options_.session_kv_memory_bytes =
+      std::min(options_.session_kv_memory_bytes,
+               std::max(num_blocks_ - partial, 1) * kv_spec_.BytesPerBlock());
   auto model = backend_->LoadModel(file, load);
   if (!model.ok()) return model.status();
   auto storage = backend_->CreateKvStorage(kv_spec_, num_blocks_);
@@ -241,9 +242,8 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
 }
 
 void Runtime::CountSessionsThatFit() {
-  const auto made =
-      MakeDefaultPolicy(options_, engine_->model_config(), *tokenizer_,
-                        *backend_, kv_spec_.BytesPerToken());
+  const auto made = MakeDefaultPolicy(options_, engine_->model_config(),
+                                      *tokenizer_, *backend_, kv_spec_);
   if (!made.ok()) return;
   const int64_t blocks = cache::MaxBlocks(
       {.policy = made->policy,
@@ -295,6 +295,7 @@ void Runtime::MakeServing(const backends::ModelFile& file) {
       .max_resident_tokens =
           options_.session_kv_memory_bytes / kv_spec_.BytesPerToken(),
       .chunk_tokens = options_.prefill_chunk_tokens,
+      .wide_prefix = HasWidePrefix(kv_spec_.dtype),
       .has_sink_token = tokenizer_->sink_id().has_value(),
       .backend = PolicyBackendOf(*backend_)};
   rpc::RequestLimits& limits = serving_.limits;

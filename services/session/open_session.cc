@@ -58,6 +58,7 @@ absl::StatusOr<cache::MadePolicy> ChoosePolicy(const OpenOptions& open,
                     options.session_kv_bytes / BytesPerToken(options, deps),
                 .extra_tokens = deps.engine->options().prefill_chunk_tokens +
                                 open.rollback_tokens + 1,
+                .wide_prefix = HasWidePrefix(options.kv_dtype),
                 .has_sink_token = deps.tokenizer->sink_id().has_value(),
                 .backend = options.backend});
 }

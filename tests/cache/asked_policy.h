@@ -12,11 +12,13 @@
 namespace millrace::cache {
 
 inline absl::StatusOr<MadePolicy> Asked(absl::string_view text,
-                                        int64_t pinned = 0) {
+                                        int64_t pinned = 0,
+                                        bool wide_prefix = false) {
   return MakePolicy(ParsePolicy(text).value(), {.trained_context = 8192,
                                                 .pinned_tokens = pinned,
                                                 .max_resident_tokens = 5000,
-                                                .extra_tokens = 64});
+                                                .extra_tokens = 64,
+                                                .wide_prefix = wide_prefix});
 }
 
 inline absl::Status Refusal(absl::string_view text, int64_t pinned = 0) {

@@ -60,6 +60,48 @@ TEST(CacheManagerTest, ATailThatBeginsInsideABlockNeedsOneMore) {
   EXPECT_EQ(blocks(17, 16, 1), 4);
 }
 
+TEST(CacheManagerTest, AWidePrefixCountsTwice) {
+  const auto blocks = [](int64_t sinks, int64_t window) {
+    return MaxBlocks({.policy = Sinks(sinks, window), .max_chunk_tokens = 1},
+                     KvDtype::kInt8);
+  };
+  EXPECT_EQ(blocks(0, 16), 2);   // no prefix: as any other dtype
+  EXPECT_EQ(blocks(4, 16), 4);   // a pair, and 17 tokens of tail
+  EXPECT_EQ(blocks(16, 16), 4);  // a pair still
+  EXPECT_EQ(blocks(20, 16), 6);  // two
+  // 2 * 30 layers * 3 heads * (64 bytes and a scale): 12,240 a token. Four
+  // sinks with 60 + 16 + 8 others: a pair, and ceil(83 / 16) + 1 = 7.
+  KvSpec spec = kSpec;
+  spec.dtype = KvDtype::kInt8;
+  CacheManager manager(spec, 8);
+  EXPECT_EQ(manager.Open(Options()).status(),
+            absl::ResourceExhaustedError(
+                "open a sequence: policy 'sinks' needs 1762560 bytes of K/V "
+                "memory, 1566720 of 1566720 are free"));
+}
+
+TEST(CacheManagerTest, ProtectedTokensAreWideAndTheirNeighboursAreNot) {
+  ToldSequence sequence(Sinks(20, 60), /*chunk=*/64, /*rollback=*/0,
+                        KvDtype::kInt8);
+  ASSERT_TRUE(sequence.Append(40).ok());
+  CacheManager& manager = sequence.manager();
+  // [0, 16) and [16, 20) are pairs, [20, 32) and [32, 40) blocks.
+  EXPECT_EQ(manager.stats().used_blocks, 4 + 2);
+  const KvView view = manager.View(sequence.id());
+  ASSERT_EQ(view.runs.size(), 2u);
+  EXPECT_TRUE(view.runs[0].wide());
+  EXPECT_EQ(view.runs[0].value_blocks.size(), 2u);
+  EXPECT_FALSE(view.runs[1].wide());
+  EXPECT_TRUE(view.Find(19).kv_block().wide());
+  EXPECT_FALSE(view.Find(20).kv_block().wide());
+  EXPECT_EQ(view.Find(20).slot, 4);
+  EXPECT_NE(view.Find(20).block, view.Find(19).block);
+  ASSERT_TRUE(manager.Truncate(sequence.id(), 20).ok());
+  EXPECT_EQ(manager.stats().used_blocks, 4);
+  ASSERT_TRUE(manager.Truncate(sequence.id(), 16).ok());
+  EXPECT_EQ(manager.stats().used_blocks, 2);
+}
+
 TEST(CacheManagerTest, EvictsBeforeItAppends) {
   ToldSequence sequence(Sinks(4, 8), /*chunk=*/20);
   ASSERT_TRUE(sequence.Append(100, 20).ok());

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "tests/cache/asked_policy.h"
 #include "tests/cache/told_sequence.h"
 
 namespace millrace::cache {
@@ -103,6 +104,19 @@ TEST(SinksPolicyTest, RefusesAnEmptyWindowAndNegativeCounts) {
             "window_tokens=0: must be 1 or more");
   EXPECT_EQ(message({.sink_tokens = -1}), "sink_tokens=-1: must be 0 or more");
   EXPECT_EQ(message({.pinned_tokens = -1}), "pin_tokens=-1: must be 0 or more");
+}
+
+// Sessions of 5,000 tokens, of which 64 are in flight.
+TEST(SinksPolicyTest, ProtectedTokensMayTakeTheMemoryOfTwo) {
+  const auto fits = [](absl::string_view text, bool wide) {
+    return Asked(text, /*pinned=*/0, wide).status();
+  };
+  EXPECT_TRUE(fits("sinks:sink_tokens=36,window_tokens=4900", false).ok());
+  EXPECT_TRUE(fits("sinks:sink_tokens=36,window_tokens=4864", true).ok());
+  EXPECT_THAT(
+      fits("sinks:sink_tokens=36,window_tokens=4865", true).message(),
+      HasSubstr("holds up to 4965 tokens, of which 64 are chunk and rollback "
+                "and 36 count twice; a session may hold 5000"));
 }
 
 TEST(SinksPolicyTest, RefusesMoreThanTheTrainedContext) {
