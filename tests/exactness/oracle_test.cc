@@ -21,6 +21,7 @@ using cache::KvDtype;
 constexpr double kF32Gate = 1e-3;
 constexpr double kRoundedGate = 5e-2;  // f16 keys and values, int8 activations
 constexpr double kBf16Gate = 2e-2;     // against an oracle that rounds as well
+constexpr double kInt8Gate = 4e-2;     // the same
 
 class OracleTest : public ::testing::TestWithParam<
                        std::tuple<BackendUnderTest, StreamingPolicy>> {
@@ -43,9 +44,9 @@ class OracleTest : public ::testing::TestWithParam<
                                     const std::string& definition,
                                     const Visibility& visibility) {
     static auto* known = new std::map<std::string, DenseOracle::Logits>;
-    const std::string key =
-        absl::StrCat(WeightTypeName(type), options.int8_activations,
-                     options.kv_bits, policy().name, definition);
+    const std::string key = absl::StrCat(
+        WeightTypeName(type), options.int8_activations, options.kv_bits,
+        options.int8_kv, "_", options.wide_prefix, policy().name, definition);
     auto [entry, is_new] = known->try_emplace(key);
     if (is_new) {
       const DenseOracle oracle(RandomModel(type), options);
@@ -54,12 +55,11 @@ class OracleTest : public ::testing::TestWithParam<
     return entry->second;
   }
 
+  // `options` say how keys and values are rounded.
   void ExpectExact(WeightType type, KvDtype dtype, double gate,
-                   int kv_bits = 0) {
-    const DenseOracleOptions options = {
-        .int8_activations =
-            backend().int8_activations && BlockElements(type) > 1,
-        .kv_bits = kv_bits};
+                   DenseOracleOptions options = {}) {
+    options.int8_activations =
+        backend().int8_activations && BlockElements(type) > 1;
     const Rows streamed = Stream(type, dtype);
     const double off =
         MaxDifference(streamed, Oracle(type, options, "", policy().visibility));
@@ -88,12 +88,31 @@ TEST_P(OracleTest, F16Cache) {
 // gate by themselves. Keys and values that were kept in half precision miss it.
 TEST_P(OracleTest, Bf16Cache) {
   constexpr int kBits = 8;
-  ExpectExact(WeightType::kF32, KvDtype::kBF16, kBf16Gate, kBits);
+  ExpectExact(WeightType::kF32, KvDtype::kBF16, kBf16Gate, {.kv_bits = kBits});
   EXPECT_GE(MaxDifference(Stream(WeightType::kF32, KvDtype::kF16),
                           Oracle(WeightType::kF32, {.kv_bits = kBits}, "",
                                  policy().visibility)),
             2 * kBf16Gate)
       << "bf16 cannot be told from f16";
+}
+
+// The oracle rounds as well, the protected prefix to half precision. A cache of
+// half precision misses the gate, and so does one without a wide prefix.
+TEST_P(OracleTest, Int8Cache) {
+  const DenseOracleOptions rounds = {.int8_kv = true,
+                                     .wide_prefix = policy().sinks};
+  ExpectExact(WeightType::kF32, KvDtype::kInt8, kInt8Gate, rounds);
+  const double f16 =
+      MaxDifference(Stream(WeightType::kF32, KvDtype::kF16),
+                    Oracle(WeightType::kF32, rounds, "", policy().visibility));
+  RecordProperty("f16_off", absl::StrCat(f16));
+  EXPECT_GE(f16, 2 * kInt8Gate) << "int8 cannot be told from f16";
+  if (policy().sinks == 0) return;
+  const double narrow = MaxDifference(
+      Stream(WeightType::kF32, KvDtype::kInt8),
+      Oracle(WeightType::kF32, {.int8_kv = true}, "", policy().visibility));
+  RecordProperty("narrow_prefix_off", absl::StrCat(narrow));
+  EXPECT_GE(narrow, 2 * kInt8Gate) << "the prefix may be in 8 bits";
 }
 
 TEST_P(OracleTest, QuantisedWeights) {

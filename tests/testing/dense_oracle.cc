@@ -5,6 +5,7 @@
 #include <numbers>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "backends/quant/dequantize.h"
 
@@ -56,25 +57,31 @@ double RoundToBits(double x, int bits) {
                     exponent - bits);
 }
 
-// Rounds a key's pair where it lies once it is turned to its position, and
-// turns it back.
-void RoundTurned(double c, double s, int bits, double& x, double& y) {
-  const double turned_x = RoundToBits(x * c - y * s, bits);
-  const double turned_y = RoundToBits(x * s + y * c, bits);
-  x = turned_x * c + turned_y * s;
-  y = turned_y * c - turned_x * s;
+// A vector of a head, its pairs turned forwards (1) or back (-1) by a position.
+void Turn(const Turns& turns, int64_t position, int direction,
+          std::vector<double>& vector) {
+  for (int i = 0; i < turns.pairs; ++i) {
+    const double c = turns.cosines[position * turns.pairs + i];
+    const double s = direction * turns.sines[position * turns.pairs + i];
+    const double x = vector[2 * i], y = vector[2 * i + 1];
+    vector[2 * i] = x * c - y * s;
+    vector[2 * i + 1] = x * s + y * c;
+  }
 }
 
-// `keys` are the rows of all heads, [pair][2][token].
-void RoundKeys(const Turns& turns, int bits, int64_t tokens,
-               std::vector<double>& keys) {
-  const int64_t pairs = keys.size() / (2 * tokens);
-  for (int64_t i = 0; i < pairs; ++i) {
-    double* const x = &keys[2 * i * tokens];
+// Calls `change` for the vectors of all heads and tokens of [value][token].
+void ForEachVector(
+    int head_dim, int64_t tokens, std::vector<double>& at,
+    absl::FunctionRef<void(int64_t token, std::vector<double>& vector)>
+        change) {
+  std::vector<double> vector(head_dim);
+  const int64_t heads = at.size() / tokens / head_dim;
+  for (int64_t head = 0; head < heads; ++head) {
     for (int64_t t = 0; t < tokens; ++t) {
-      const int64_t at = t * turns.pairs + i % turns.pairs;
-      RoundTurned(turns.cosines[at], turns.sines[at], bits, x[t],
-                  x[tokens + t]);
+      double* const first = &at[head * head_dim * tokens + t];
+      for (int d = 0; d < head_dim; ++d) vector[d] = first[d * tokens];
+      change(t, vector);
+      for (int d = 0; d < head_dim; ++d) first[d * tokens] = vector[d];
     }
   }
 }
@@ -253,14 +260,38 @@ DenseOracle::Values DenseOracle::Normalised(absl::string_view name,
   return out;
 }
 
+// As the cache would store it.
+void DenseOracle::RoundVector(int64_t token,
+                              std::vector<double>& vector) const {
+  const bool wide = options_.int8_kv && token < options_.wide_prefix;
+  if (!options_.int8_kv || wide) {
+    constexpr int kHalfPrecision = 11;
+    const int bits = wide ? kHalfPrecision : options_.kv_bits;
+    for (double& x : vector) x = RoundToBits(x, bits);
+    return;
+  }
+  double largest = 0;
+  for (const double x : vector) largest = std::max(largest, std::abs(x));
+  const double step = largest / 127;
+  for (double& x : vector) x = step == 0 ? 0 : step * std::nearbyint(x / step);
+}
+
 DenseOracle::Values DenseOracle::Attention(const Values& query, Values key,
                                            Values value,
                                            const Visibility& visibility) const {
   const backends::ModelConfig& config = file_.config();
   const Turns turns(config.head_dim, config.rope_base, query.tokens);
-  if (options_.kv_bits > 0) {
-    RoundKeys(turns, options_.kv_bits, key.tokens, key.at);
-    for (double& x : value.at) x = RoundToBits(x, options_.kv_bits);
+  if (options_.kv_bits > 0 || options_.int8_kv) {
+    ForEachVector(config.head_dim, key.tokens, key.at,
+                  [&](int64_t token, std::vector<double>& vector) {
+                    Turn(turns, token, 1, vector);
+                    RoundVector(token, vector);
+                    Turn(turns, token, -1, vector);
+                  });
+    ForEachVector(config.head_dim, value.tokens, value.at,
+                  [&](int64_t token, std::vector<double>& vector) {
+                    RoundVector(token, vector);
+                  });
   }
   Values out{query.rows, query.tokens, {}};
   out.at.resize(query.at.size());

@@ -47,6 +47,11 @@ struct DenseOracleOptions {
   // Rounds keys, turned by their text position, and values to so many
   // significant bits, as a cache that stores them so: 8 for bfloat16. 0: never.
   int kv_bits = 0;
+  // Rounds each key and each value of a head to multiples of a 127th of its
+  // largest number, as a cache of 8-bit numbers; those of tokens below
+  // `wide_prefix` to 11 significant bits, as in half precision.
+  bool int8_kv = false;
+  int64_t wide_prefix = 0;
 };
 
 class DenseOracle {
@@ -74,6 +79,7 @@ class DenseOracle {
   Values Embed(absl::Span<const int32_t> ids) const;
   Values Product(absl::string_view tensor, Values in) const;
   Values Normalised(absl::string_view tensor, const Values& in) const;
+  void RoundVector(int64_t token, std::vector<double>& vector) const;
   Values Attention(const Values& query, Values key, Values value,
                    const Visibility& visibility) const;
   void AddLayer(int layer, const Visibility& visibility,
