@@ -72,7 +72,8 @@ class AttentionScoring {
   virtual bool RestartsAtCut() const = 0;
 
   // Input tokens, counted from the last, that are not computed before the end
-  // of the input is known, since their rows count.
+  // of the input is known, since their rows count. Not 0: no other rows do, and
+  // a cut clears the sums.
   virtual int64_t HeldBackTokens() const { return 0; }
 
   // Tokens that may be resident while the text is written; kUnlimited: what is

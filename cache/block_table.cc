@@ -93,6 +93,20 @@ absl::Span<const int32_t> BlockTable::Blocks(const TextRange& range) const {
                                               static_cast<size_t>(count));
 }
 
+std::vector<KvBlock> BlockTable::BlocksUpTo(int64_t end) const {
+  std::vector<KvBlock> blocks;
+  const int64_t prefix = BlocksFor(std::min(end, prefix_end_));
+  for (size_t i = 0; i < static_cast<size_t>(prefix); ++i) {
+    blocks.emplace_back(blocks_[i], wide_prefix_ ? value_blocks_[i] : -1);
+  }
+  if (end <= prefix_end_) return blocks;
+  const int64_t tail = std::min(tail_blocks(), BlocksFor(end) - tail_first_);
+  for (int64_t i = 0; i < tail; ++i) {
+    blocks.emplace_back(blocks_[static_cast<size_t>(tail_start() + i)]);
+  }
+  return blocks;
+}
+
 absl::Span<const int32_t> BlockTable::ValueBlocks(
     const TextRange& range) const {
   if (!wide_prefix_ || !InPrefix(range)) return {};

@@ -20,6 +20,7 @@
 
 #include "absl/types/span.h"
 #include "cache/block_allocator.h"
+#include "cache/kv_block.h"
 #include "cache/text_range.h"
 
 namespace millrace::cache {
@@ -59,6 +60,9 @@ class BlockTable {
 
   // The second blocks of the pairs, for a range of a wide prefix; else empty.
   absl::Span<const int32_t> ValueBlocks(const TextRange& range) const;
+
+  // Those of the prefix, then those of the tail, up to position `end`.
+  std::vector<KvBlock> BlocksUpTo(int64_t end) const;
 
   int64_t num_blocks() const {
     return static_cast<int64_t>(blocks_.size() + value_blocks_.size()) - gap_;

@@ -83,6 +83,11 @@ struct CacheManager::Sequence {
   // The row whose rules hold for the next ones.
   int64_t rules_row() const { return std::max(length, built_for); }
 
+  // One past the last position that has a slot.
+  int64_t held_end() const {
+    return length > tail_begin ? length : std::min(length, prefix);
+  }
+
   // Tokens of the text.
   int64_t text_length() const {
     return scored != nullptr ? scored->length() : length;
@@ -162,11 +167,11 @@ int64_t CacheManager::Rebuild(SequenceId id, int64_t row) {
 absl::StatusOr<KvView> CacheManager::Reserve(SequenceId id, int64_t num_new) {
   Sequence& sequence = Get(id);
   assert(num_new >= 1 && num_new <= MaxChunk(id));
+  const absl::Status evicted = Evict(sequence, num_new);
+  if (!evicted.ok()) return evicted;
   if (sequence.scored != nullptr && sequence.scored->cut_due()) {
     CutScored(sequence);
   }
-  const absl::Status evicted = Evict(sequence, num_new);
-  if (!evicted.ok()) return evicted;
   const int64_t end = sequence.length + num_new;
   sequence.table.ExtendTo(end);
   if (sequence.table.num_blocks() > sequence.reserved_blocks) std::abort();
@@ -218,7 +223,8 @@ void CacheManager::CutScored(Sequence& sequence) {
 }
 
 absl::Status CacheManager::Evict(Sequence& sequence, int64_t num_new) {
-  const std::vector<TextRange> resident = sequence.Resident();
+  std::vector<TextRange> resident = sequence.Resident();
+  if (sequence.scored != nullptr) resident = sequence.scored->AfterCut();
   const int64_t length = sequence.text_length();
   const SequenceView view{
       .length = length,
@@ -259,6 +265,18 @@ absl::Status CacheManager::Truncate(SequenceId id, int64_t length) {
     sequence.scored->Truncate(length);
     length = sequence.scored->slots();
   }
+  CutBack(sequence, length);
+  return absl::OkStatus();
+}
+
+void CacheManager::ShortenInput(SequenceId id, int64_t input_end) {
+  Sequence& sequence = Get(id);
+  if (sequence.scored == nullptr) return;
+  sequence.scored->ShortenInput(input_end);
+  CutBack(sequence, sequence.scored->slots());
+}
+
+void CacheManager::CutBack(Sequence& sequence, int64_t length) {
   sequence.length = length;
   sequence.built_for = 0;
   sequence.pending = 0;
@@ -266,7 +284,6 @@ absl::Status CacheManager::Truncate(SequenceId id, int64_t length) {
     sequence.table.RestartTail(sequence.tail_begin);
   }
   sequence.table.DropFrom(length);
-  return absl::OkStatus();
 }
 
 int64_t CacheManager::EarliestCut(SequenceId id) const {
@@ -299,6 +316,35 @@ void CacheManager::Clear(SequenceId id) {
 void CacheManager::Close(SequenceId id) {
   reserved_blocks_ -= Get(id).reserved_blocks;
   sequences_.erase(id);
+}
+
+SequenceRecord CacheManager::Record(SequenceId id) const {
+  const Sequence& sequence = Get(id);
+  SequenceRecord record{.length = sequence.length,
+                        .tail_begin = sequence.tail_begin,
+                        .built_for = sequence.built_for};
+  if (sequence.scored != nullptr) record.scored = sequence.scored->Record();
+  return record;
+}
+
+std::vector<KvBlock> CacheManager::Blocks(SequenceId id) const {
+  const Sequence& sequence = Get(id);
+  return sequence.table.BlocksUpTo(sequence.held_end());
+}
+
+absl::StatusOr<SequenceId> CacheManager::Restore(const SequenceOptions& options,
+                                                 const SequenceRecord& record) {
+  const absl::StatusOr<SequenceId> id = Open(options);
+  if (!id.ok()) return id;
+  Sequence& sequence = Get(*id);
+  sequence.length = record.length;
+  sequence.tail_begin = record.tail_begin;
+  sequence.built_for = record.built_for;
+  if (record.scored.has_value()) sequence.scored->Restore(*record.scored);
+  sequence.table.RestartTail(record.tail_begin);
+  sequence.table.ExtendTo(sequence.held_end());
+  sequence.peak_resident = sequence.ResidentTokens();
+  return id;
 }
 
 int64_t CacheManager::Length(SequenceId id) const {

@@ -33,6 +33,7 @@
 #include "cache/kv_spec.h"
 #include "cache/kv_storage.h"
 #include "cache/kv_view.h"
+#include "cache/sequence_record.h"
 #include "cache/text_range.h"
 
 namespace millrace::cache {
@@ -108,6 +109,11 @@ class CacheManager {
   // afterwards: the tokens between are to be appended once more.
   absl::Status Truncate(SequenceId id, int64_t length);
 
+  // The input that is being read ends at `input_end`, Length or beyond, sooner
+  // than was said: Truncate for what is not in the cache yet. Length() may be
+  // less afterwards, as there.
+  void ShortenInput(SequenceId id, int64_t input_end);
+
   // The shortest length that Truncate takes; every length from there to
   // Length() works, Length() itself always. 0 until something is evicted.
   // From then on a cut into the protected prefix is refused: see Clear.
@@ -119,6 +125,18 @@ class CacheManager {
 
   // Returns all blocks and the reservation.
   void Close(SequenceId id);
+
+  // What the sequence is beside its blocks, and these, in an order that is the
+  // same after Restore.
+  SequenceRecord Record(SequenceId id) const;
+  std::vector<KvBlock> Blocks(SequenceId id) const;
+
+  // Opens a sequence that goes on as the recorded one once the caller has
+  // copied its blocks (KvStorage::ReadBlocks, WriteBlocks). Fails as Open does.
+  // REQUIRES: options equal to those of the record; a KvSpec of equal shape and
+  // dtype.
+  absl::StatusOr<SequenceId> Restore(const SequenceOptions& options,
+                                     const SequenceRecord& record);
 
   int64_t Length(SequenceId id) const;          // tokens committed
   int64_t ResidentTokens(SequenceId id) const;  // physically held
@@ -137,6 +155,7 @@ class CacheManager {
   Sequence& Get(SequenceId id);
   const Sequence& Get(SequenceId id) const;
   absl::Status Evict(Sequence& sequence, int64_t num_new);
+  void CutBack(Sequence& sequence, int64_t length);
   void CutScored(Sequence& sequence);
 
   const KvSpec spec_;

@@ -32,15 +32,23 @@ ScoredSlots::ScoredSlots(const CachePolicy& policy, const KvSpec& spec,
                          int64_t capacity)
     : scoring_(*policy.scoring()),
       accumulates_(policy.traits().scores == ScoreNeed::kAccumulated),
+      goes_on_(accumulates_ && !scoring_.RestartsAtCut()),
       positions_(spec.num_layers, spec.num_kv_heads, capacity),
       sums_(spec.num_layers, spec.num_kv_heads, capacity),
-      checkpoint_sums_(accumulates_ ? spec.num_layers : 0, spec.num_kv_heads,
-                       capacity) {}
+      checkpoint_sums_(goes_on_ ? spec.num_layers : 0, spec.num_kv_heads,
+                       capacity),
+      input_begins_(static_cast<size_t>(capacity)) {}
 
 ScoredState ScoredSlots::State() const {
   const int64_t resident =
       cut_due_ ? std::min(slots(), scoring_.budget_tokens()) : slots();
   return {.length = length_, .resident = resident, .input_end = input_end_};
+}
+
+std::vector<TextRange> ScoredSlots::AfterCut() const {
+  const TextRange used{0, State().resident};
+  if (used.empty()) return {};
+  return {used};
 }
 
 int64_t ScoredSlots::MaxChunk() const {
@@ -62,7 +70,8 @@ void ScoredSlots::Cut(const Move& move) {
     dropped_ = length_ - kept;
   }
   if (scoring_.RestartsAtCut()) cache::Clear(sums_, 0, slots());
-  Checkpoint();
+  checkpoint_ = length_;
+  if (goes_on_) checkpoint_sums_ = sums_;
 }
 
 void ScoredSlots::CutScope(int layer, int first_head, int heads,
@@ -86,13 +95,21 @@ void ScoredSlots::CutScope(int layer, int first_head, int heads,
   }
 }
 
-void ScoredSlots::Checkpoint() {
-  checkpoint_ = counted_end_ = length_;
-  if (accumulates_) checkpoint_sums_ = sums_;
+int64_t ScoredSlots::InputBegin() const {
+  if (length_ == checkpoint_) return length_;
+  return input_begins_[static_cast<size_t>(slots() - 1)];
 }
 
 void ScoredSlots::Begin(int64_t tokens, KvView* view) {
   const int64_t first = slots();
+  // It would be another head's slot.
+  if (first + tokens > positions_.capacity()) std::abort();
+  const bool written = input_end_ <= length_;
+  const int64_t begin = InputBegin();
+  for (int64_t i = 0; i < tokens; ++i) {
+    input_begins_[static_cast<size_t>(first + i)] =
+        written ? length_ + i + 1 : begin;
+  }
   for (int layer = 0; layer < positions_.num_layers(); ++layer) {
     for (int head = 0; head < positions_.num_kv_heads(); ++head) {
       const auto at = positions_.At(layer, head).subspan(first, tokens);
@@ -109,38 +126,75 @@ void ScoredSlots::Begin(int64_t tokens, KvView* view) {
   AttentionSums attention{.row_weights = std::vector<float>(tokens),
                           .decay = scoring_.Decay(),
                           .sums = &sums_};
-  counts_ = scoring_.Weights(State(), absl::MakeSpan(attention.row_weights));
-  if (counts_) view->attention = std::move(attention);
+  if (scoring_.Weights(State(), absl::MakeSpan(attention.row_weights))) {
+    view->attention = std::move(attention);
+  }
 }
 
 void ScoredSlots::Commit(int64_t tokens) {
   length_ += tokens;
-  if (counts_) counted_end_ = length_;
   cut_due_ = tokens > 0 && scoring_.CutsAt(State());
 }
 
 void ScoredSlots::Truncate(int64_t length) {
   assert(length >= EarliestCut() && length <= length_);
-  cut_due_ = cut_due_ && length == length_;
-  if (!accumulates_ || length >= counted_end_) {
-    length_ = length;
-  } else {
-    Restore(length >= checkpoint_ ? checkpoint_ : 0);
-  }
+  if (length == length_) return;
+  cut_due_ = false;
+  if (goes_on_) return RestoreCheckpoint(length);
+  // The row that would follow is of the same input, or the first of another.
+  const int64_t begin =
+      std::min(length, input_begins_[static_cast<size_t>(length - dropped_)]);
+  checkpoint_ = std::min(checkpoint_, begin);
+  length_ = std::max(begin, length - scoring_.HeldBackTokens());
+  if (accumulates_) cache::Clear(sums_, 0, slots());
 }
 
-void ScoredSlots::Restore(int64_t length) {
-  if (length == 0) {
-    Clear();
-    return;
-  }
-  length_ = counted_end_ = length;
+void ScoredSlots::ShortenInput(int64_t input_end) {
+  if (goes_on_ || cut_due_ || length_ == checkpoint_) return;
+  ScoredState endless = State();
+  endless.input_end = kUnlimited;
+  // The rows that count are those before this cut.
+  if (scoring_.NextCut(endless) <= input_end) return;
+  const int64_t length =
+      std::max(InputBegin(), input_end - scoring_.HeldBackTokens());
+  if (length >= length_) return;
+  length_ = length;
+  if (accumulates_) cache::Clear(sums_, 0, slots());
+}
+
+void ScoredSlots::RestoreCheckpoint(int64_t length) {
+  if (length < checkpoint_) return Clear();
+  length_ = checkpoint_;
   sums_ = checkpoint_sums_;
 }
 
 void ScoredSlots::Clear() {
-  length_ = dropped_ = checkpoint_ = counted_end_ = 0;
+  length_ = dropped_ = checkpoint_ = 0;
   cut_due_ = false;
+}
+
+ScoredRecord ScoredSlots::Record() const {
+  return {.length = length_,
+          .dropped = dropped_,
+          .input_end = input_end_,
+          .cut_due = cut_due_,
+          .checkpoint = checkpoint_,
+          .positions = positions_,
+          .sums = sums_,
+          .checkpoint_sums = checkpoint_sums_,
+          .input_begins = input_begins_};
+}
+
+void ScoredSlots::Restore(const ScoredRecord& record) {
+  length_ = record.length;
+  dropped_ = record.dropped;
+  input_end_ = record.input_end;
+  cut_due_ = record.cut_due;
+  checkpoint_ = record.checkpoint;
+  positions_ = record.positions;
+  sums_ = record.sums;
+  checkpoint_sums_ = record.checkpoint_sums;
+  input_begins_ = record.input_begins;
 }
 
 std::vector<TextRange> ScoredSlots::Held() const {

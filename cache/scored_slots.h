@@ -6,9 +6,10 @@
 // after a cut each has survivors of its own choice in the first of them.
 //
 // A cut that was due is made as late as can be, when the next tokens are
-// appended: until then the last rows can be taken back. Those that counted in
-// sums that grow from row to row can be taken back only all together, down to
-// the last checkpoint, and are computed once more.
+// appended: until then the last rows can be taken back. Where sums go on beyond
+// a cut, rows are taken back only all together, down to the last checkpoint.
+// Where a cut clears them, the last rows of an input are those that count: if
+// it becomes shorter, others are, and they too are computed once more.
 //
 // Not thread-safe.
 #ifndef MILLRACE_CACHE_SCORED_SLOTS_H_
@@ -23,6 +24,7 @@
 #include "cache/head_table.h"
 #include "cache/kv_spec.h"
 #include "cache/kv_view.h"
+#include "cache/sequence_record.h"
 #include "cache/text_range.h"
 
 namespace millrace::cache {
@@ -46,6 +48,8 @@ class ScoredSlots {
 
   // Whether a cut is to be made before the next tokens.
   bool cut_due() const { return cut_due_; }
+  // What is in use once it is made: slots from 0, or none.
+  std::vector<TextRange> AfterCut() const;
   // Makes it: `move` is told, for each layer and KV head, which slots go to the
   // first ones, ascending; as many for all. Not called if all tokens stay.
   // REQUIRES: cut_due().
@@ -62,7 +66,14 @@ class ScoredSlots {
   // Cuts the text back to `length`, or to fewer tokens: those between are to be
   // computed once more.
   void Truncate(int64_t length);
+  // The input that is being read ends at `input_end`, length() or beyond,
+  // sooner than was said: goes back to before the rows that count now.
+  void ShortenInput(int64_t input_end);
   void Clear();
+
+  // All of it, and how it was. REQUIRES: of an equal policy, spec and capacity.
+  ScoredRecord Record() const;
+  void Restore(const ScoredRecord& record);
 
   // Tokens that some head still has: ascending, merged.
   std::vector<TextRange> Held() const;
@@ -71,22 +82,25 @@ class ScoredSlots {
   // As it will be when a cut that is due is made.
   ScoredState State() const;
   void CutScope(int layer, int first_head, int heads, const Move& move);
-  void Checkpoint();
-  void Restore(int64_t length);
+  // Where the input of the next token begins, if that is read.
+  int64_t InputBegin() const;
+  void RestoreCheckpoint(int64_t length);
 
   const AttentionScoring& scoring_;
-  const bool accumulates_;
-  int64_t length_ = 0;   // text tokens that are computed
-  int64_t dropped_ = 0;  // of these, in no slot
+  const bool accumulates_;  // from row to row
+  const bool goes_on_;      // and beyond a cut
+  int64_t length_ = 0;      // text tokens that are computed
+  int64_t dropped_ = 0;     // of these, in no slot
   int64_t input_end_ = 0;
   bool cut_due_ = false;
   // The length at the last cut, or at what would have been one, and the sums as
-  // they were there.
+  // they were there, if they go on.
   int64_t checkpoint_ = 0;
-  int64_t counted_end_ = 0;  // one past the last row that counted in the sums
-  bool counts_ = false;      // the rows of the last Begin do
   HeadTable<int64_t> positions_;  // in the text
   HeadTable<float> sums_, checkpoint_sums_;
+  // Where the input begins that a token since the checkpoint was read in, by
+  // slot; of a token that was written, one past it.
+  std::vector<int64_t> input_begins_;
 };
 
 }  // namespace millrace::cache

@@ -76,7 +76,11 @@ absl::Status EngineSequence::Truncate(int64_t length) {
   pending_.KeepFirst(std::max<int64_t>(0, -cut));
   computed_ = std::min(computed_, length);
   input_end_ = std::min(input_end_, length);
-  if (cut <= 0) return absl::OkStatus();
+  if (cut <= 0) {
+    table_->cache.ShortenInput(id_, length);
+    Requeue();
+    return absl::OkStatus();
+  }
   const absl::Status status = table_->cache.Truncate(id_, length);
   if (!status.ok()) return status;
   ids_.resize(ids_.size() - static_cast<size_t>(cut));

@@ -1,0 +1,44 @@
+// SequenceRecord is all that a sequence is beside its blocks: with both, it can
+// be put away and go on later, in this manager or in another.
+//
+//   SequenceRecord record = manager.Record(id);
+//   std::vector<KvBlock> from = manager.Blocks(id);  // the caller copies them
+//   absl::StatusOr<SequenceId> again = other.Restore(options, record);
+//   std::vector<KvBlock> to = other.Blocks(*again);  // as many, in that order
+//
+// What was only reserved is not part of it. A value: copies stand alone.
+#ifndef MILLRACE_CACHE_SEQUENCE_RECORD_H_
+#define MILLRACE_CACHE_SEQUENCE_RECORD_H_
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cache/head_table.h"
+
+namespace millrace::cache {
+
+// Of a policy that chooses by attention: see scored_slots.h, which names them
+// alike.
+struct ScoredRecord {
+  int64_t length = 0;
+  int64_t dropped = 0;
+  int64_t input_end = 0;
+  bool cut_due = false;
+  int64_t checkpoint = 0;
+  HeadTable<int64_t> positions;
+  HeadTable<float> sums, checkpoint_sums;
+  std::vector<int64_t> input_begins;
+};
+
+struct SequenceRecord {
+  int64_t length = 0;      // tokens in the cache or evicted from it; of a
+                           // policy that chooses by attention, those held
+  int64_t tail_begin = 0;  // the first that is held behind the prefix
+  int64_t built_for = 0;   // the row of the last Rebuild
+  std::optional<ScoredRecord> scored = std::nullopt;
+};
+
+}  // namespace millrace::cache
+
+#endif  // MILLRACE_CACHE_SEQUENCE_RECORD_H_
