@@ -116,7 +116,8 @@ TEST(RegistryTest, BadTextIsRefusedAndNamesTheField) {
   for (const Case& c : {
            Case{"", "name", "unknown cache policy ''"},
            Case{"lru", "name",
-                "there are full, window, sinks, reprefill, shift"},
+                "there are full, window, sinks, reprefill, shift, tova, h2o, "
+                "snapkv"},
            Case{"sinks:", "options",
                 "cache policy 'sinks': '' is not OPTION=VALUE; ':' is followed "
                 "by one or more"},
@@ -160,12 +161,16 @@ TEST(RegistryTest, WhatDoesNotFitTheMemoryIsRefusedNotTrimmed) {
 
 TEST(RegistryTest, AnErrorQuotesSixtyFourBytesOfWhatWasWritten) {
   const std::string name(64, 'x'), longer(1 << 20, 'x');
-  EXPECT_EQ(ParsePolicy(name).status().message(),
-            "unknown cache policy '" + name +
-                "'; there are full, window, sinks, reprefill, shift");
-  EXPECT_EQ(ParsePolicy(longer).status().message(),
-            "unknown cache policy '" + name +
-                "...'; there are full, window, sinks, reprefill, shift");
+  EXPECT_EQ(
+      ParsePolicy(name).status().message(),
+      "unknown cache policy '" + name +
+          "'; there are full, window, sinks, reprefill, shift, tova, h2o, "
+          "snapkv");
+  EXPECT_EQ(
+      ParsePolicy(longer).status().message(),
+      "unknown cache policy '" + name +
+          "...'; there are full, window, sinks, reprefill, shift, tova, h2o, "
+          "snapkv");
   for (const std::string& text :
        {"sinks:" + longer, "sinks:" + longer + "=1",
         "sinks:sink_tokens=" + longer, "full:on_full=" + longer,

@@ -241,11 +241,13 @@ std::vector<Control> Controls() {
       Broken<SeesByTheChunk>("ChunksDoNotMatter", "what it sees alone"),
       Broken<IgnoresTheHold>("CutsAreExactOrRefused", "no cut is below"),
       Broken<PromisesOneTooFew>("TheReservationIsEnough", "were resident"),
+      Broken<PlansAnotherWayEachTime>("ARestoredSequenceGoesOn",
+                                      "goes another way once restored"),
   };
 }
 
 Violation Find(absl::string_view property) {
-  for (const Property& p : PolicyContract()) {
+  for (const Property& p : RangeContract()) {
     if (p.name == property) return p.violation;
   }
   return nullptr;
@@ -270,7 +272,7 @@ TEST(BrokenPoliciesTest, AreFoundOut) {
 
 TEST(BrokenPoliciesTest, ThereIsOneForEachPromise) {
   std::set<std::string> promised, controlled;
-  for (const Property& property : PolicyContract()) {
+  for (const Property& property : RangeContract()) {
     promised.insert(property.name);
   }
   for (const Control& control : Controls()) controlled.insert(control.property);
@@ -280,7 +282,7 @@ TEST(BrokenPoliciesTest, ThereIsOneForEachPromise) {
 // Else what the broken ones are found out for might not be what they break.
 TEST(BrokenPoliciesTest, TheSoundOneKeepsEveryPromise) {
   const PolicyPtr sound = std::make_shared<const SoundPolicy>();
-  for (const Property& property : PolicyContract()) {
+  for (const Property& property : RangeContract()) {
     EXPECT_EQ(FirstViolation(sound, property.name), "none") << property.name;
   }
 }

@@ -2,7 +2,7 @@
 
 namespace millrace::cache {
 
-const std::vector<Property>& PolicyContract() {
+const std::vector<Property>& RangeContract() {
   static const auto* contract = new std::vector<Property>{
       {"RulesAreInOrder", RulesAreInOrder},
       {"RulesHoldUntilTheNextCut", RulesHoldUntilTheNextCut},
@@ -20,6 +20,31 @@ const std::vector<Property>& PolicyContract() {
       {"ChunksDoNotMatter", ChunksDoNotMatter},
       {"CutsAreExactOrRefused", CutsAreExactOrRefused},
       {"TheReservationIsEnough", TheReservationIsEnough},
+      {"ARestoredSequenceGoesOn", ARestoredSequenceGoesOn},
+  };
+  return *contract;
+}
+
+const std::vector<Property>& ScoredContract() {
+  static const auto* contract = new std::vector<Property>{
+      {"RulesHoldUntilTheNextCut", RulesHoldUntilTheNextCut},
+      {"TheTextGivesTheSamePolicy", TheTextGivesTheSamePolicy},
+      {"CutsKeepTheBound", CutsKeepTheBound},
+      {"SurvivorsAreRepeatable", SurvivorsAreRepeatable},
+      {"SurvivorsFillTheBudget", SurvivorsFillTheBudget},
+      {"ProtectedAndNewestSurvive", ProtectedAndNewestSurvive},
+      {"TheOlderOfEqualsGoes", TheOlderOfEqualsGoes},
+      {"SurvivorsFollowTheSums", SurvivorsFollowTheSums},
+      {"RowsCountAlikeInAnyChunk", RowsCountAlikeInAnyChunk},
+      {"PlansEvictNothing", PlansEvictNothing},
+      {"HeadsHoldWhatTheyShould", HeadsHoldWhatTheyShould},
+      {"KeysAreAtBoundedDistances", KeysAreAtBoundedDistances},
+      {"HeldTokensAreBounded", HeldTokensAreBounded},
+      {"ChunksOfTheTextDoNotMatter", ChunksOfTheTextDoNotMatter},
+      {"CutTextLeavesNoTrace", CutTextLeavesNoTrace},
+      {"AClearedTextLeavesNoTrace", AClearedTextLeavesNoTrace},
+      {"WhatNoHeadHoldsIsAnnounced", WhatNoHeadHoldsIsAnnounced},
+      {"ARestoredTextGoesOn", ARestoredTextGoesOn},
   };
   return *contract;
 }

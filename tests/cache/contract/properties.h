@@ -1,9 +1,12 @@
 // What every cache policy promises, each promise as a function that looks for
 // a case that breaks it.
 //
-//   for (const Property& property : PolicyContract()) {
+//   for (const Property& property : ContractOf(*policy)) {
 //     EXPECT_EQ(property.violation(policy, seed), "") << property.name;
 //   }
+//
+// A policy that chooses by attention makes other promises than one that names
+// ranges of the text: its rules speak of positions within the cache.
 //
 // A case is random and fixed by its seed. Nothing here knows any policy: all
 // that is asked of one is CachePolicy. Of the code under contract the checks
@@ -31,7 +34,12 @@ struct Property {
   Violation violation;
 };
 
-const std::vector<Property>& PolicyContract();
+const std::vector<Property>& RangeContract();
+const std::vector<Property>& ScoredContract();  // of a policy with scoring()
+
+inline const std::vector<Property>& ContractOf(const CachePolicy& policy) {
+  return policy.scoring() == nullptr ? RangeContract() : ScoredContract();
+}
 
 // Of the rules (visibility_properties.cc).
 std::string RulesAreInOrder(const PolicyPtr& policy, uint32_t seed);
@@ -54,6 +62,30 @@ std::string RowsReadWhatWasWritten(const PolicyPtr& policy, uint32_t seed);
 std::string ChunksDoNotMatter(const PolicyPtr& policy, uint32_t seed);
 std::string CutsAreExactOrRefused(const PolicyPtr& policy, uint32_t seed);
 std::string TheReservationIsEnough(const PolicyPtr& policy, uint32_t seed);
+
+// Of a choice by attention alone (scoring_properties.cc).
+std::string CutsKeepTheBound(const PolicyPtr& policy, uint32_t seed);
+std::string SurvivorsAreRepeatable(const PolicyPtr& policy, uint32_t seed);
+std::string SurvivorsFillTheBudget(const PolicyPtr& policy, uint32_t seed);
+std::string ProtectedAndNewestSurvive(const PolicyPtr& policy, uint32_t seed);
+std::string TheOlderOfEqualsGoes(const PolicyPtr& policy, uint32_t seed);
+std::string SurvivorsFollowTheSums(const PolicyPtr& policy, uint32_t seed);
+std::string RowsCountAlikeInAnyChunk(const PolicyPtr& policy, uint32_t seed);
+std::string PlansEvictNothing(const PolicyPtr& policy, uint32_t seed);
+
+// Of it and the cache manager together (scored_properties.cc).
+std::string HeadsHoldWhatTheyShould(const PolicyPtr& policy, uint32_t seed);
+std::string KeysAreAtBoundedDistances(const PolicyPtr& policy, uint32_t seed);
+std::string HeldTokensAreBounded(const PolicyPtr& policy, uint32_t seed);
+std::string ChunksOfTheTextDoNotMatter(const PolicyPtr& policy, uint32_t seed);
+std::string CutTextLeavesNoTrace(const PolicyPtr& policy, uint32_t seed);
+std::string AClearedTextLeavesNoTrace(const PolicyPtr& policy, uint32_t seed);
+std::string WhatNoHeadHoldsIsAnnounced(const PolicyPtr& policy, uint32_t seed);
+
+// Of a sequence that is put away and goes on elsewhere
+// (restore_properties.cc).
+std::string ARestoredSequenceGoesOn(const PolicyPtr& policy, uint32_t seed);
+std::string ARestoredTextGoesOn(const PolicyPtr& policy, uint32_t seed);
 
 }  // namespace millrace::cache
 

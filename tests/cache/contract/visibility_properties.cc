@@ -153,11 +153,12 @@ std::string TheTextGivesTheSamePolicy(const PolicyPtr& policy, uint32_t seed) {
   const std::string text = policy->ToString();
   const auto config = ParsePolicy(text);
   if (!config.ok()) return std::string(config.status().message());
-  const auto made =
-      MakePolicy(*config, {.trained_context = int64_t{1} << 40,
-                           .pinned_tokens = random.Below(500),
-                           .max_resident_tokens = int64_t{1} << 40,
-                           .extra_tokens = 1});
+  const auto made = MakePolicy(
+      *config,
+      {.trained_context = std::min(policy->MaxTextTokens(), int64_t{1} << 40),
+       .pinned_tokens = random.Below(500),
+       .max_resident_tokens = int64_t{1} << 40,
+       .extra_tokens = 1});
   if (!made.ok()) return std::string(made.status().message());
   const CachePolicy& again = *made->policy;
   const int64_t t = random.Position(*policy);
