@@ -48,7 +48,7 @@ ModelRunner::ModelRunner(const ModelRunnerOptions& options,
     : options_(options),
       model_(std::move(model)),
       storage_(std::move(storage)),
-      manager_(spec, options.num_blocks) {}
+      manager_(spec, options.num_blocks, storage_.get()) {}
 
 cache::SequenceId ModelRunner::Open(
     std::shared_ptr<const cache::CachePolicy> policy, int64_t rollback_tokens) {

@@ -45,6 +45,11 @@ class ModelRunner {
   cache::SequenceId Open(std::shared_ptr<const cache::CachePolicy> policy,
                          int64_t rollback_tokens = 0);
 
+  // Of a sequence that was restored in manager(): the tokens that it has.
+  void Adopt(cache::SequenceId id, absl::Span<const int32_t> ids) {
+    texts_[id] = {ids.begin(), ids.end()};
+  }
+
   // Appends a text in chunks of `chunk` tokens; the logits of all its rows.
   Rows Read(cache::SequenceId id, absl::Span<const int32_t> ids, int chunk);
 
