@@ -33,7 +33,8 @@ def _memory(axes, rows):
 
 def _speed(axes, rows):
     for kind, marker in (("read", "."), ("write", "x")):
-        some = [r for r in rows if r["kind"] == kind]
+        some = [r for r in rows
+                if r["kind"] == kind and r["tokens_per_second"] > 0]
         axes.plot([r["position"] / 1000 for r in some],
                   [1000 / r["tokens_per_second"] for r in some], marker,
                   markersize=4, label=kind)

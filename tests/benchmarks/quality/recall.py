@@ -20,6 +20,7 @@ def random_string(seed):
 def probe(filler, before, distance, string):
     """A text with the string after `before` tokens, and `distance` later."""
     between = distance - len(string)
+    assert before + between <= len(filler)
     return (filler[:before] + string +
             filler[before:before + between] + string)
 
@@ -39,7 +40,10 @@ def distances(size):
 
 
 async def recall_rows(scorer, policy, ids, size, strings):
-    """Q10 at each distance, and S5: the same from a pinned prefix."""
+    """Q10 at each distance; S5: the same from a pinned prefix, much later.
+
+    That is 10 C tokens, or as many as the text has.
+    """
     for name, distance in distances(size).items():
         ratios = []
         for seed in range(strings):
@@ -47,11 +51,13 @@ async def recall_rows(scorer, policy, ids, size, strings):
                          random_string(seed))
             ratios.append(await copied(scorer, policy, text, size))
         yield "Q10", f"second / first reading, {name}", *mean_and_error(ratios)
-    for name, pin in (("pinned", 8 + STRING_TOKENS), ("not pinned", 0)):
+    before = 8
+    for name, pin in (("pinned", before + STRING_TOKENS), ("not pinned", 0)):
         ratios = []
         for seed in range(min(2, strings)):
-            text = probe(ids[seed * 1000:], 8, 10 * size, random_string(seed))
+            filler = ids[seed * 1000:]
+            distance = min(10 * size, len(filler) - before + STRING_TOKENS)
+            text = probe(filler, before, distance, random_string(seed))
             ratios.append(await copied(
-                scorer, f"{policy},pin_tokens={pin}", text, 8))
-        yield ("S5", f"the same, 10 C later, {name}",
-               *mean_and_error(ratios))
+                scorer, f"{policy},pin_tokens={pin}", text, before))
+        yield "S5", f"the same, much later, {name}", *mean_and_error(ratios)

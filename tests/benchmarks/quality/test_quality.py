@@ -9,7 +9,7 @@ import pytest
 import quality
 import report
 from gates import GATES, gate_text, holds
-from measures import Extent
+from measures import Extent, Row
 from scorer import parse_policy
 
 RECORDED = pathlib.Path(__file__).parent / "quality.json"
@@ -49,11 +49,18 @@ def test_without_sinks_the_gates_do_not_hold():
     assert {"Q1", "Q2", "Q3"} <= failed
 
 
+def test_a_gate_judges_a_figure_that_is_certain_enough():
+    what = "sinks / full, within the trained context"
+    assert holds(Row("Q2", 1024, what, 1.09, 0.02))
+    assert not holds(Row("Q2", 1024, what, 1.11, 0.02))
+    assert holds(Row("Q2", 1024, what, 1.11, 0.2))
+
+
 def test_every_gate_has_a_recorded_figure_at_every_size():
     recorded, _ = report.load(RECORDED)
     found = {(row.gate, row.what, row.cache_tokens) for row in recorded}
     missing = {(*gate, size) for gate in GATES if gate[0] != "Q11"
-               for size in {row.cache_tokens for row in recorded}} - found
+               for size in (256, 512, 1024, 2048)} - found
     assert not missing
     assert not [told(row) for row in recorded if not holds(row)]
 
