@@ -9,6 +9,14 @@
 #include "clients/cli/policy_text.h"
 
 namespace millrace::cli {
+namespace {
+
+// Whether what is forgotten lies here and there in the text.
+bool Chooses(const v1::CachePolicy& policy) {
+  return policy.has_tova() || policy.has_h2o() || policy.has_snapkv();
+}
+
+}  // namespace
 
 using Response = v1::ConnectResponse;
 
@@ -170,6 +178,10 @@ void Conversation::ShowHorizon() {
 
 std::string Conversation::Forgotten() const {
   if (evicted_ == 0) return "nothing";
+  if (Chooses(opened_.effective_options().cache_policy())) {
+    return absl::StrCat(WithCommas(evicted_),
+                        " tokens here and there, which got least attention");
+  }
   return absl::StrCat("all before \"", horizon_.Words(), "...\" but the first ",
                       sinks_, " tokens");
 }

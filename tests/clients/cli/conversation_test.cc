@@ -145,6 +145,17 @@ TEST_F(ConversationTest, TheHorizonIsDrawnAfterTheReply) {
                         "the first 12 tokens"));
 }
 
+TEST_F(ConversationTest, WhatIsChosenByAttentionIsForgottenHereAndThere) {
+  v1::SessionOpened opened;
+  opened.mutable_effective_options()->mutable_cache_policy()->mutable_h2o();
+  conversation_.Begin(opened);
+  v1::ConnectResponse event;
+  event.mutable_cache_update()->set_total_evicted_tokens(1234);
+  conversation_.Handle(event);
+  EXPECT_THAT(conversation_.Stats(),
+              HasSubstr("forgotten       1,234 tokens here and there"));
+}
+
 TEST_F(ConversationTest, ARefusedLineIsNoPendingTurn) {
   conversation_.Submit("hi");
   v1::ConnectResponse event;
