@@ -250,7 +250,9 @@ void Attention::Tiles(const Layer& layer, const Group& group, int kv_head,
 }
 
 // Turns the keys of the segment's tiles back, if any was turned further than
-// where it is looked at, and lets `keys` point to what comes out.
+// where it is looked at, and lets `keys` point to what comes out. Slots that
+// are not the run's do not matter: what is left in them differs with the
+// chunks.
 bool Attention::Rebase(const Layer& layer, const Group& group, int kv_head,
                        const Segment& segment, const void* const* values,
                        const void** keys, Scratch& scratch) const {
@@ -259,17 +261,18 @@ bool Attention::Rebase(const Layer& layer, const Group& group, int kv_head,
   if (positions == nullptr) return false;
   const absl::Span<const int64_t> turned_at =
       positions->At(layer.layer, kv_head);
+  const cache::KvRun& run = view.runs[segment.run];
   uint64_t leads[kSegmentTokens] = {}, any = 0;
   const int64_t first = segment.first_position;
   const int64_t end =
-      std::min<int64_t>(kSegmentTokens, turned_at.size() - first);
-  for (int64_t i = std::max<int64_t>(0, -first); i < end; ++i) {
+      std::min<int64_t>(kSegmentTokens, run.end_position() - first);
+  for (int64_t i = std::max<int64_t>(0, run.first_position - first); i < end;
+       ++i) {
     leads[i] = static_cast<uint64_t>(turned_at[first + i] - (first + i));
     any |= leads[i];
   }
   if (any == 0) return false;
-  const RebaseKeys rebase =
-      layer.kv.kernels(view.runs[segment.run].wide()).rebase;
+  const RebaseKeys rebase = layer.kv.kernels(run.wide()).rebase;
   for (int j = segment.tiles_begin; j < segment.tiles_end; ++j) {
     float* const tile = &scratch.rebased[j * kBlockTokens * padded_dim_];
     rebase(keys[j], leads + j * kBlockTokens, angle_steps_.data(), padded_dim_,
