@@ -1,10 +1,7 @@
 // However a text arrives, in whatever company, it is read as token by token.
 
-#include <algorithm>
-#include <map>
-#include <random>
-
 #include "gtest/gtest.h"
+#include "tests/exactness/crowd.h"
 #include "tests/exactness/models.h"
 #include "tests/exactness/streaming_policies.h"
 
@@ -55,77 +52,15 @@ TEST_P(CutsTest, MessagesAndChunksDoNotMatter) {
   }
 }
 
-// Eight sequences under several policies take random parts in random steps.
-class Crowd {
- public:
-  explicit Crowd(ModelRunner* runner) : runner_(runner) {
-    const std::vector<StreamingPolicy> policies = {Sinks(4, 28), Sinks(0, 20),
-                                                   Shift(32, 4, 9),
-                                                   StreamingPolicies().back()};
-    for (int i = 0; i < 8; ++i) {
-      members_.push_back(
-          {policies[i % policies.size()], RandomText(150 + 20 * i, 100 + i)});
-      members_.back().id = runner->Open(members_.back().policy.policy());
-    }
+Crowd::Policies CrowdPolicies() {
+  Crowd::Policies policies;
+  for (const StreamingPolicy& policy :
+       {Sinks(4, 28), Sinks(0, 20), Shift(32, 4, 9),
+        StreamingPolicies().back()}) {
+    policies.push_back(policy.policy());
   }
-
-  // Closes member `leaver` after a few steps; -1: nobody.
-  void ReadTogether(int leaver) {
-    std::mt19937 random(1);
-    for (int step = 0; Step(random); ++step) {
-      if (step != 5 || leaver < 0) continue;
-      runner_->manager().Close(members_[leaver].id);
-      members_[leaver].left = true;
-    }
-  }
-
-  void ExpectEachAsAlone() {
-    for (const Member& member : members_) {
-      if (member.left) continue;
-      const SequenceId id = runner_->Open(member.policy.policy());
-      EXPECT_EQ(member.rows, runner_->Read(id, member.text, 64));
-      runner_->manager().Close(id);
-    }
-  }
-
- private:
-  struct Member {
-    StreamingPolicy policy;
-    std::vector<int32_t> text;
-    SequenceId id = 0;
-    Rows rows = {};
-    bool left = false;
-  };
-
-  bool Step(std::mt19937& random) {
-    std::vector<ModelRunner::Part> parts;
-    std::vector<Member*> who;
-    bool more = false;
-    for (Member& member : members_) {
-      const int done = static_cast<int>(member.rows.size());
-      const int rest = static_cast<int>(member.text.size()) - done;
-      if (member.left || rest == 0) continue;
-      more = true;
-      const int64_t most =
-          std::min<int64_t>(rest, runner_->manager().MaxChunk(member.id));
-      const int take = static_cast<int>(
-          std::min<int64_t>(most, random() % 2 ? 1 : random() % 30));
-      if (take == 0) continue;
-      const auto begin = member.text.begin() + done;
-      parts.push_back({member.id, {begin, begin + take}});
-      who.push_back(&member);
-    }
-    if (parts.empty()) return more;
-    const std::vector<Rows> rows = runner_->Step(parts);
-    for (size_t i = 0; i < who.size(); ++i) {
-      who[i]->rows.insert(who[i]->rows.end(), rows[i].begin(), rows[i].end());
-    }
-    return true;
-  }
-
-  ModelRunner* const runner_;
-  std::vector<Member> members_;
-};
+  return policies;
+}
 
 // Quantised weights have one kernel at every batch size, so these are the same
 // bits on every backend. Float weights, in `onednn`, go to a library for large
@@ -133,7 +68,7 @@ class Crowd {
 TEST_P(CutsTest, ACrowdIsEachAlone) {
   const auto runner =
       NewRunner(GetParam(), RandomModel(WeightType::kQ4_1), KvDtype::kF16);
-  Crowd crowd(runner.get());
+  Crowd crowd(runner.get(), CrowdPolicies());
   crowd.ReadTogether(-1);
   crowd.ExpectEachAsAlone();
 }
@@ -141,7 +76,7 @@ TEST_P(CutsTest, ACrowdIsEachAlone) {
 TEST_P(CutsTest, OneThatLeavesChangesNobody) {
   const auto runner =
       NewRunner(GetParam(), RandomModel(WeightType::kQ4_1), KvDtype::kF16);
-  Crowd crowd(runner.get());
+  Crowd crowd(runner.get(), CrowdPolicies());
   crowd.ReadTogether(3);
   crowd.ExpectEachAsAlone();
 }

@@ -1,9 +1,13 @@
 // Policies that must agree with one another.
 
 #include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
 
 #include "gtest/gtest.h"
 #include "tests/exactness/models.h"
+#include "tests/exactness/scored_policies.h"
 #include "tests/exactness/streaming_policies.h"
 
 namespace millrace::testing {
@@ -16,10 +20,17 @@ constexpr double kGate = 1e-4;
 class IdentityTest : public ::testing::TestWithParam<BackendUnderTest> {
  protected:
   Rows Read(const std::string& policy, int tokens) {
+    return Read(NamedPolicy(policy), tokens);
+  }
+  Rows Read(const ScoredDefinition& definition, int tokens) {
+    return Read(NewScoredPolicy(definition), tokens);
+  }
+  Rows Read(std::shared_ptr<const cache::CachePolicy> policy, int tokens) {
     const auto runner =
         NewRunner(GetParam(), RandomModel(WeightType::kF32), KvDtype::kF32);
-    return runner->Read(runner->Open(NamedPolicy(policy)), RandomText(tokens),
-                        29);
+    const cache::SequenceId id = runner->Open(std::move(policy));
+    runner->manager().SetInputEnd(id, tokens);
+    return runner->Read(id, RandomText(tokens), 29);
   }
 };
 
@@ -105,6 +116,44 @@ TEST_P(IdentityTest, MoreLayersRememberWhatHasLeft) {
   const Rows anew = runner->Read(runner->Open(NamedPolicy("full")), kept, 29);
   EXPECT_GE(MaxDifference({streamed.back()}, Rows{anew.back()}), 10 * kGate);
 }
+
+class ScoredIdentityTest : public IdentityTest {};
+
+// Nothing is left to choose: the newest stay.
+TEST_P(ScoredIdentityTest, HeavyHittersWithoutRoomForThemAreSinksAndAWindow) {
+  ScoredDefinition h2o{.choice = ScoredDefinition::Choice::kH2o,
+                       .budget = 40,
+                       .stride = 1,
+                       .kept = 4,
+                       .recent = 36};
+  const Rows sinks = Read("sinks:sink_tokens=4,window_tokens=36", 320);
+  for (const double decay : {1.0, 0.9}) {
+    for (const bool by_layer : {false, true}) {
+      h2o.decay = decay;
+      h2o.by_layer = by_layer;
+      EXPECT_LE(MaxDifference(Read(h2o, 320), sinks), kGate);
+    }
+  }
+  h2o.recent = 35;
+  EXPECT_GE(MaxDifference(Read(h2o, 320), sinks), 10 * kGate);
+}
+
+TEST_P(ScoredIdentityTest, ABudgetForTheWholeTextIsFull) {
+  using enum ScoredDefinition::Choice;
+  const Rows full = Read("full", 99);
+  for (const auto choice : {kTova, kH2o, kSnapkv}) {
+    // 99 tokens with three more to come: what would be dropped is not missed.
+    ScoredDefinition all{
+        .choice = choice, .budget = 99, .stride = 3, .recent = 2};
+    EXPECT_LE(MaxDifference(Read(all, 99), full), kGate);
+    all.budget = 20;
+    EXPECT_GE(MaxDifference(Read(all, 99), full), 10 * kGate);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, ScoredIdentityTest,
+                         ::testing::ValuesIn(BackendsWithScores()),
+                         [](const auto& info) { return info.param.name; });
 
 INSTANTIATE_TEST_SUITE_P(Backends, IdentityTest,
                          ::testing::ValuesIn(BackendsAsChosen()),

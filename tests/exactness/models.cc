@@ -3,8 +3,10 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "backends/model_file/registry.h"
+#include "backends/registry.h"
 
 namespace millrace::testing {
 namespace {
@@ -40,6 +42,29 @@ const backends::ModelFile& RandomModel(WeightType type) {
   auto& file = (*files)[type];
   if (file == nullptr) file = MakeModel(type);
   return *file;
+}
+
+const backends::ModelFile& RandomModelWithHeads(int num_heads,
+                                                int num_kv_heads) {
+  static auto* files = new std::map<std::pair<int, int>,
+                                    std::unique_ptr<const backends::ModelFile>>;
+  auto& file = (*files)[{num_heads, num_kv_heads}];
+  if (file == nullptr) {
+    file = OpenTinyLlama({.num_layers = 3,
+                          .num_heads = num_heads,
+                          .num_kv_heads = num_kv_heads});
+  }
+  return *file;
+}
+
+std::vector<BackendUnderTest> BackendsWithScores() {
+  std::vector<BackendUnderTest> with;
+  for (const BackendUnderTest& backend : BackendsAsChosen()) {
+    const auto made =
+        backends::NewBackend(backend.backend, backend.Options(1)).value();
+    if (made->capabilities().attention_scores) with.push_back(backend);
+  }
+  return with;
 }
 
 std::unique_ptr<ModelRunner> NewRunner(const BackendUnderTest& backend,

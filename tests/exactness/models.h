@@ -16,6 +16,13 @@ namespace millrace::testing {
 // Three layers, so that what a token saw long ago still matters. Made once.
 const backends::ModelFile& RandomModel(WeightType type);
 
+// The same of float weights, with so many query and KV heads.
+const backends::ModelFile& RandomModelWithHeads(int num_heads,
+                                                int num_kv_heads);
+
+// Those of BackendsAsChosen that tell how much attention tokens get.
+std::vector<BackendUnderTest> BackendsWithScores();
+
 std::unique_ptr<ModelRunner> NewRunner(const BackendUnderTest& backend,
                                        const backends::ModelFile& file,
                                        cache::KvDtype dtype,

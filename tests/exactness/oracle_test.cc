@@ -40,7 +40,7 @@ class OracleTest : public ::testing::TestWithParam<
 
   // Each definition is computed once for all backends.
   const DenseOracle::Logits& Oracle(WeightType type,
-                                    const DenseOracleOptions& options,
+                                    const OracleOptions& options,
                                     const std::string& definition,
                                     const Visibility& visibility) {
     static auto* known = new std::map<std::string, DenseOracle::Logits>;
@@ -57,7 +57,7 @@ class OracleTest : public ::testing::TestWithParam<
 
   // `options` say how keys and values are rounded.
   void ExpectExact(WeightType type, KvDtype dtype, double gate,
-                   DenseOracleOptions options = {}) {
+                   OracleOptions options = {}) {
     options.int8_activations =
         backend().int8_activations && BlockElements(type) > 1;
     const Rows streamed = Stream(type, dtype);
@@ -99,8 +99,7 @@ TEST_P(OracleTest, Bf16Cache) {
 // The oracle rounds as well, the protected prefix to half precision. A cache of
 // half precision misses the gate, and so does one without a wide prefix.
 TEST_P(OracleTest, Int8Cache) {
-  const DenseOracleOptions rounds = {.int8_kv = true,
-                                     .wide_prefix = policy().sinks};
+  const OracleOptions rounds = {.int8_kv = true, .wide_prefix = policy().sinks};
   ExpectExact(WeightType::kF32, KvDtype::kInt8, kInt8Gate, rounds);
   const double f16 =
       MaxDifference(Stream(WeightType::kF32, KvDtype::kF16),

@@ -14,10 +14,10 @@
 
 #include <cstdint>
 #include <functional>
-#include <vector>
 
 #include "absl/types/span.h"
 #include "backends/model_file/model_file.h"
+#include "tests/testing/oracle_model.h"
 
 namespace millrace::testing {
 
@@ -40,59 +40,27 @@ Visibility ShiftVisibility(const ShiftDefinition& shift);
 // A control: sinks at their distance in the text.
 Visibility SinksAtTextDistances(int64_t sinks, int64_t window);
 
-struct DenseOracleOptions {
-  // Rounds the inputs of products with quantised weights to 8 bits, by blocks
-  // of 32 with one float scale each, as the CPU backend does.
-  bool int8_activations = false;
-  // Rounds keys, turned by their text position, and values to so many
-  // significant bits, as a cache that stores them so: 8 for bfloat16. 0: never.
-  int kv_bits = 0;
-  // Rounds each key and each value of a head to multiples of a 127th of its
-  // largest number, as a cache of 8-bit numbers; those of tokens below
-  // `wide_prefix` to 11 significant bits, as in half precision.
-  bool int8_kv = false;
-  int64_t wide_prefix = 0;
-};
-
 class DenseOracle {
  public:
-  // [row][vocabulary_size]
-  using Logits = std::vector<std::vector<double>>;
+  using Logits = OracleLogits;
 
   // `file` is borrowed.
   explicit DenseOracle(const backends::ModelFile& file,
-                       const DenseOracleOptions& options = {});
+                       const OracleOptions& options = {})
+      : model_(file, options) {}
 
   // The logits of rows `first` .. last of the text.
   Logits Read(absl::Span<const int32_t> ids, const Visibility& visibility,
               int64_t first = 0) const;
 
  private:
-  // Tokens innermost: [value][token].
-  struct Values {
-    int64_t rows = 0, tokens = 0;
-    std::vector<double> at;
-    double* row(int64_t i) { return &at[i * tokens]; }
-    const double* row(int64_t i) const { return &at[i * tokens]; }
-  };
+  using Values = OracleModel::Values;
 
-  Values Embed(absl::Span<const int32_t> ids) const;
-  Values Product(absl::string_view tensor, Values in) const;
-  Values Normalised(absl::string_view tensor, const Values& in) const;
-  void RoundVector(int64_t token, std::vector<double>& vector) const;
   Values Attention(const Values& query, Values key, Values value,
                    const Visibility& visibility) const;
-  void AddLayer(int layer, const Visibility& visibility,
-                Values& residual) const;
-  std::vector<float> Row(const backends::TensorView& tensor, int64_t row) const;
 
-  const backends::ModelFile& file_;
-  const DenseOracleOptions options_;
+  const OracleModel model_;
 };
-
-// The largest difference from a backend's logits.
-double MaxDifference(const std::vector<std::vector<float>>& a,
-                     const DenseOracle::Logits& b);
 
 }  // namespace millrace::testing
 
