@@ -48,8 +48,63 @@ void EngineSequence::Append(absl::Span<const int32_t> ids) {
   // One token after logits that were wanted was picked from them.
   const bool picked = wanted_ == Logits::kLast && pending_.empty() &&
                       ids.size() == 1 && computed_ > 0;
+  const int64_t begin = length();
   pending_.Append(ids, table_->steps);
-  if (!picked) input_end_ = length();
+  if (picked) {
+    input_open_ = false;
+  } else if (ReadsInputs()) {
+    AddInput(begin, length());
+  }
+}
+
+bool EngineSequence::ReadsInputs() const {
+  const cache::AttentionScoring* const scoring = options_.policy->scoring();
+  return scoring != nullptr && scoring->HeldBackTokens() > 0;
+}
+
+void EngineSequence::AddInput(int64_t begin, int64_t end) {
+  if (input_open_) {
+    inputs_.back().end = end;
+    return;
+  }
+  const int64_t earliest = table_->cache.EarliestCut(id_);
+  inputs_.erase(inputs_.begin(),
+                std::find_if(inputs_.begin(), inputs_.end(),
+                             [&](const cache::TextRange& input) {
+                               return input.end > earliest;
+                             }));
+  inputs_.push_back({begin, end});
+  input_open_ = true;
+}
+
+// An input that is cut in its midst goes on with what is appended next.
+void EngineSequence::CutInputs(int64_t length) {
+  while (!inputs_.empty() && inputs_.back().begin >= length) {
+    inputs_.pop_back();
+    input_open_ = false;
+  }
+  if (inputs_.empty() || inputs_.back().end <= length) return;
+  inputs_.back().end = length;
+  input_open_ = true;
+}
+
+int64_t EngineSequence::InputEnd() const {
+  const int64_t next = cached_tokens();
+  for (const cache::TextRange& input : inputs_) {
+    if (next < input.begin || next >= input.end) continue;
+    const bool is_open = input_open_ && input.end == inputs_.back().end;
+    return is_open && wanted_ != Logits::kLast ? cache::kUnlimited : input.end;
+  }
+  return next;
+}
+
+int64_t EngineSequence::WrittenAhead() const {
+  const int64_t next = cached_tokens();
+  for (const cache::TextRange& input : inputs_) {
+    if (next < input.begin) return input.begin - next;
+    if (next < input.end) break;
+  }
+  return cache::kUnlimited;
 }
 
 void EngineSequence::WantLogits(Logits which) {
@@ -75,7 +130,7 @@ absl::Status EngineSequence::Truncate(int64_t length) {
   const int64_t cut = cached_tokens() - length;
   pending_.KeepFirst(std::max<int64_t>(0, -cut));
   computed_ = std::min(computed_, length);
-  input_end_ = std::min(input_end_, length);
+  CutInputs(length);
   if (cut <= 0) {
     table_->cache.ShortenInput(id_, length);
     Requeue();
@@ -111,7 +166,9 @@ void EngineSequence::Clear() {
   ids_.clear();
   ids_begin_ = 0;
   forget_at_ = 0;
-  computed_ = input_end_ = 0;
+  computed_ = 0;
+  inputs_.clear();
+  input_open_ = false;
   table_->cache.Clear(id_);
 }
 
@@ -128,12 +185,13 @@ int64_t EngineSequence::room_to_write() const {
   if (scoring == nullptr) return cache::kUnlimited;
   const int64_t most = scoring->MostWhileWriting();
   if (most == cache::kUnlimited) return most;
-  int64_t held = resident_tokens() + queued_tokens();
-  // What is read is cut at its end, be that now or still to come.
-  if (input_end_ >= cached_tokens()) {
-    held = std::min(held, scoring->budget_tokens());
+  const int64_t held = resident_tokens() + queued_tokens();
+  if (inputs_.empty() || inputs_.back().end < cached_tokens()) {
+    return most - held;
   }
-  return most - held;
+  // What is read is cut at its end, be that now or still to come.
+  const int64_t written = length() - inputs_.back().end;
+  return most - written - std::min(held - written, scoring->budget_tokens());
 }
 
 std::vector<cache::TextRange> EngineSequence::Held() const {
@@ -152,23 +210,23 @@ int64_t EngineSequence::reserved_bytes() const {
 }
 
 int64_t EngineSequence::HeldBack() const {
-  const cache::AttentionScoring* const scoring = options_.policy->scoring();
-  if (scoring == nullptr || wanted_ != Logits::kNone) return 0;
-  return std::min(scoring->HeldBackTokens(), queued_tokens());
+  if (!input_open_ || wanted_ != Logits::kNone) return 0;
+  const int64_t begin = std::max(inputs_.back().begin, cached_tokens());
+  return std::min(options_.policy->scoring()->HeldBackTokens(),
+                  inputs_.back().end - begin);
 }
 
 SequenceFacts EngineSequence::Facts() const {
   return {.id = id_,
           .pending_tokens = queued_tokens() - HeldBack(),
           .wants_logits = wanted_ == Logits::kLast,
-          .max_chunk = table_->cache.MaxChunk(id_),
+          .max_chunk = std::min(table_->cache.MaxChunk(id_), WrittenAhead()),
           .paused = paused_,
           .waiting_since = std::max(pending_.waiting_since(), last_served_)};
 }
 
 void EngineSequence::Prepare() {
-  const bool known = wanted_ == Logits::kLast || input_end_ <= cached_tokens();
-  table_->cache.SetInputEnd(id_, known ? input_end_ : cache::kUnlimited);
+  if (ReadsInputs()) table_->cache.SetInputEnd(id_, InputEnd());
   Rebuild();
 }
 
@@ -198,6 +256,8 @@ void EngineSequence::Commit(int tokens) {
   Remember(pending_.First(tokens));
   pending_.RemoveFirst(tokens);
   computed_ = std::max(computed_, cached_tokens());
+  // Its last row had a vote: what is appended next is another input.
+  if (wanted_ == Logits::kLast && pending_.empty()) input_open_ = false;
 }
 
 int EngineSequence::WantedRows(int tokens, int anew, int64_t queued) const {

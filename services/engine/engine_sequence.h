@@ -82,7 +82,10 @@ class EngineSequence final : public Sequence {
   }
   // The tokens of the last Reserve are computed.
   void Commit(int tokens);
-  void DropPending() { pending_.Clear(); }
+  void DropPending() {
+    pending_.Clear();
+    CutInputs(length());
+  }
 
   // Rows of which logits are wanted, counted from the last, when `tokens`, of
   // which `anew` are computed once more, and of which `queued` are not yet.
@@ -94,6 +97,14 @@ class EngineSequence final : public Sequence {
       : id_(id), options_(options), client_(client), table_(table) {}
 
   void Rebuild();
+  // Whether the rows of an input that have a vote depend on where it ends.
+  bool ReadsInputs() const;
+  void AddInput(int64_t begin, int64_t end);
+  void CutInputs(int64_t length);
+  // As CacheManager::SetInputEnd has it, for the next token.
+  int64_t InputEnd() const;
+  // How many tokens follow before an input begins.
+  int64_t WrittenAhead() const;
   // The input that waits for its end to be known.
   int64_t HeldBack() const;
   // Puts known tokens that the cache has given up before the pending ones.
@@ -112,7 +123,10 @@ class EngineSequence final : public Sequence {
   bool paused_ = false;
   uint64_t last_served_ = 0;  // steps that had run when its last one was over
   int64_t computed_ = 0;      // tokens that the client knows to be computed
-  int64_t input_end_ = 0;     // of what was appended and not picked
+  // What was appended and not picked, as far as a cut can reach: ascending, one
+  // for all that was appended before logits were wanted. Kept if ReadsInputs.
+  std::vector<cache::TextRange> inputs_;
+  bool input_open_ = false;  // the last one may still become longer
   PendingTokens pending_;
   // The ids of the cached tokens from text position ids_begin_ on: at least
   // those that a cut can leave last, and those that are computed anew.

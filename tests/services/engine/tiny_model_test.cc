@@ -8,9 +8,9 @@
 #include <memory>
 #include <vector>
 
-#include "backends/reference/backend.h"
 #include "services/engine/engine.h"
 #include "tests/services/engine/engine_harness.h"
+#include "tests/services/engine/tiny_model_harness.h"
 #include "tests/testing/gguf_writer.h"
 
 namespace millrace::engine {
@@ -20,17 +20,8 @@ class TinyModelTest : public ::testing::Test {
  protected:
   static std::unique_ptr<EngineHarness> NewHarness(
       const EngineOptions& options) {
-    const auto file = testing::OpenTinyLlama(
-        {.vocabulary_size = 320, .matrices = testing::WeightType::kQ4_1});
-    const auto backend = *backends::NewReferenceBackend({.num_threads = 1});
-    const backends::ModelConfig& config = file->config();
-    const cache::KvSpec spec{.num_layers = config.num_layers,
-                             .num_kv_heads = config.num_kv_heads,
-                             .head_dim = config.head_dim,
-                             .dtype = cache::KvDtype::kF16};
-    return std::make_unique<EngineHarness>(
-        *backend->LoadModel(*file, {.max_rows = 96}),
-        *backend->CreateKvStorage(spec, /*num_blocks=*/600), options);
+    return NewTinyModelHarness({.matrices = testing::WeightType::kQ4_1},
+                               cache::KvDtype::kF16, options);
   }
 
   static std::shared_ptr<const cache::CachePolicy> Policy(size_t i) {
