@@ -105,7 +105,7 @@ struct KvView {
   // the position that the runs say. Borrowed.
   const HeadTable<int64_t>* key_positions = nullptr;
   // Empty: nobody asks for it.
-  std::optional<AttentionSums> attention;
+  std::optional<AttentionSums> attention = std::nullopt;
 
   // The slot of a resident position, as the runs count.
   struct Slot {

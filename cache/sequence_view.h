@@ -17,7 +17,7 @@ struct SequenceView {
   int64_t first_row = 0;
   // What is resident: ascending, disjoint; in positions within the cache if the
   // policy has a scoring(). Borrowed for the call.
-  absl::Span<const TextRange> resident;
+  absl::Span<const TextRange> resident = {};
   // See ScoredState; told to policies with a scoring() alone.
   int64_t input_end = 0;
 };
