@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -35,19 +36,19 @@ class ScoredSlots {
   ScoredSlots(const CachePolicy& policy, const KvSpec& spec, int64_t capacity);
 
   // Text tokens less slots.
-  int64_t dropped() const { return dropped_; }
-  int64_t slots() const { return length_ - dropped_; }
-  int64_t length() const { return length_; }
+  int64_t dropped() const { return state_.dropped; }
+  int64_t slots() const { return state_.length - state_.dropped; }
+  int64_t length() const { return state_.length; }
 
   // What is read now ends at this text length: see ScoredState.
-  void SetInputEnd(int64_t input_end) { input_end_ = input_end; }
-  int64_t input_end() const { return input_end_; }
+  void SetInputEnd(int64_t input_end) { state_.input_end = input_end; }
+  int64_t input_end() const { return state_.input_end; }
 
   // How many tokens may be appended at once.
   int64_t MaxChunk() const;
 
   // Whether a cut is to be made before the next tokens.
-  bool cut_due() const { return cut_due_; }
+  bool cut_due() const { return state_.cut_due; }
   // What is in use once it is made: slots from 0, or none.
   std::vector<TextRange> AfterCut() const;
   // Makes it: `move` is told, for each layer and KV head, which slots go to the
@@ -62,7 +63,9 @@ class ScoredSlots {
   void Commit(int64_t tokens);
 
   // The lengths to which Truncate goes back: from here to length().
-  int64_t EarliestCut() const { return dropped_ > 0 ? checkpoint_ : 0; }
+  int64_t EarliestCut() const {
+    return state_.dropped > 0 ? state_.checkpoint : 0;
+  }
   // Cuts the text back to `length`, or to fewer tokens: those between are to be
   // computed once more.
   void Truncate(int64_t length);
@@ -72,8 +75,11 @@ class ScoredSlots {
   void Clear();
 
   // All of it, and how it was. REQUIRES: of an equal policy, spec and capacity.
-  ScoredRecord Record() const;
-  void Restore(const ScoredRecord& record);
+  const ScoredRecord& Record() const { return state_; }
+  void Restore(const ScoredRecord& record) {
+    state_ = record;
+    survivors_.reset();
+  }
 
   // Tokens that some head still has: ascending, merged.
   std::vector<TextRange> Held() const;
@@ -85,22 +91,14 @@ class ScoredSlots {
   // Where the input of the next token begins, if that is read.
   int64_t InputBegin() const;
   void RestoreCheckpoint(int64_t length);
+  std::vector<TextRange> Survivors() const;
 
   const AttentionScoring& scoring_;
   const bool accumulates_;  // from row to row
   const bool goes_on_;      // and beyond a cut
-  int64_t length_ = 0;      // text tokens that are computed
-  int64_t dropped_ = 0;     // of these, in no slot
-  int64_t input_end_ = 0;
-  bool cut_due_ = false;
-  // The length at the last cut, or at what would have been one, and the sums as
-  // they were there, if they go on.
-  int64_t checkpoint_ = 0;
-  HeadTable<int64_t> positions_;  // in the text
-  HeadTable<float> sums_, checkpoint_sums_;
-  // Where the input begins that a token since the checkpoint was read in, by
-  // slot; of a token that was written, one past it.
-  std::vector<int64_t> input_begins_;
+  ScoredRecord state_;
+  // What the last cut left, once somebody has asked.
+  mutable std::optional<std::vector<TextRange>> survivors_;
 };
 
 }  // namespace millrace::cache

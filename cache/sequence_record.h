@@ -18,16 +18,19 @@
 
 namespace millrace::cache {
 
-// Of a policy that chooses by attention: see scored_slots.h, which names them
-// alike.
+// Of a policy that chooses by attention: what ScoredSlots keeps.
 struct ScoredRecord {
-  int64_t length = 0;
-  int64_t dropped = 0;
+  int64_t length = 0;   // text tokens that are computed
+  int64_t dropped = 0;  // of these, in no slot
   int64_t input_end = 0;
   bool cut_due = false;
+  // The length at the last cut, or at what would have been one, and the sums as
+  // they were there, if they go on.
   int64_t checkpoint = 0;
-  HeadTable<int64_t> positions;
+  HeadTable<int64_t> positions;  // in the text
   HeadTable<float> sums, checkpoint_sums;
+  // Where the input begins that a token since the checkpoint was read in, by
+  // slot; of a token that was written, one past it.
   std::vector<int64_t> input_begins;
 };
 
