@@ -8,6 +8,13 @@
 namespace millrace::cache {
 namespace {
 
+std::string OwnText(const H2oOptions& options) {
+  return absl::StrCat(
+      "h2o:", ScoredText(options.scored, {}), ",decay=", options.decay,
+      ",scope=", options.scope == ScoreScope::kHead ? "head" : "layer",
+      PositionsText(options.scored));
+}
+
 class H2oPolicy final : public ScoredPolicy {
  public:
   H2oPolicy(const H2oOptions& options, int64_t trained_context)
@@ -15,17 +22,8 @@ class H2oPolicy final : public ScoredPolicy {
 
   absl::string_view Name() const override { return "h2o"; }
 
-  // A pinned system prompt is told as a count: the text is good for any prompt.
   std::string ToString() const override {
-    return absl::StrCat(OwnText(h2o_), ",pin_system_prompt=false,pin_tokens=",
-                        options().pinned_tokens);
-  }
-
-  static std::string OwnText(const H2oOptions& options) {
-    return absl::StrCat(
-        "h2o:", ScoredText(options.scored, {}), ",decay=", options.decay,
-        ",scope=", options.scope == ScoreScope::kHead ? "head" : "layer",
-        PositionsText(options.scored));
+    return OwnText(h2o_) + PinnedText(options().pinned_tokens);
   }
 
   PolicyTraits traits() const override {
@@ -61,15 +59,8 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& reader,
   const auto layer = reader.Choice("scope", "head", "layer");
   if (!layer.ok()) return layer.status();
   options.scope = *layer ? ScoreScope::kLayer : ScoreScope::kHead;
-  auto policy = NewH2oPolicy(options, context.trained_context);
-  if (!policy.ok()) return policy.status();
-  const absl::Status memory = CheckMemory(**policy, context, "budget_tokens");
-  if (!memory.ok()) return memory;
-  return MadePolicy{
-      .policy = *policy,
-      .text = absl::StrCat(H2oPolicy::OwnText(options), PinsText(read->pins)),
-      .sink_tokens = options.scored.kept(),
-      .window_tokens = options.scored.recent_tokens};
+  return MadeScored(NewH2oPolicy(options, context.trained_context), *read,
+                    context, OwnText(options));
 }
 
 }  // namespace

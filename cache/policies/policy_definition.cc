@@ -77,6 +77,10 @@ std::string PinsText(const Pins& pins) {
       ",pin_tokens=", pins.pin_tokens);
 }
 
+std::string PinnedText(int64_t pinned) {
+  return PinsText({.pin_system_prompt = false, .pin_tokens = pinned});
+}
+
 std::vector<RunRule> KeptAndNewest(int64_t kept, int64_t dropped) {
   const RunRule newest{.begin = kept + dropped};
   if (kept == 0) return {newest};

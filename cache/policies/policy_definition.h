@@ -53,6 +53,8 @@ absl::StatusOr<Pins> ReadPins(const PolicyOptionReader& options,
                               int64_t default_pin_tokens = 0);
 // ",pin_system_prompt=true,pin_tokens=0"
 std::string PinsText(const Pins& pins);
+// The same, with what is pinned told as a count: good for any system prompt.
+std::string PinnedText(int64_t pinned);
 // The rules of a policy that keeps the first `kept` tokens, and does not see
 // the `dropped` ones behind them: what is kept comes nearer by so many.
 std::vector<RunRule> KeptAndNewest(int64_t kept, int64_t dropped);

@@ -16,11 +16,10 @@ class ReprefillPolicy final : public CachePolicy {
 
   absl::string_view Name() const override { return "reprefill"; }
 
-  // A pinned system prompt is told as a count: the text is good for any prompt.
   std::string ToString() const override {
     return absl::StrCat("reprefill:window_tokens=", options_.window_tokens,
                         ",rebuild_every=", options_.rebuild_every,
-                        ",pin_system_prompt=false,pin_tokens=", kept_);
+                        PinnedText(kept_));
   }
 
   PolicyTraits traits() const override {

@@ -146,6 +146,19 @@ std::string PositionsText(const ScoredOptions& options) {
   return options.text_positions ? ",positions=text" : ",positions=cache";
 }
 
+absl::StatusOr<MadePolicy> MadeScored(
+    const absl::StatusOr<std::shared_ptr<const CachePolicy>>& policy,
+    const ReadScored& read, const PolicyContext& context,
+    absl::string_view text) {
+  if (!policy.ok()) return policy.status();
+  const absl::Status memory = CheckMemory(**policy, context, "budget_tokens");
+  if (!memory.ok()) return memory;
+  return MadePolicy{.policy = *policy,
+                    .text = absl::StrCat(text, PinsText(read.pins)),
+                    .sink_tokens = read.options.kept(),
+                    .window_tokens = read.options.recent_tokens};
+}
+
 std::vector<PolicyOptionInfo> ScoredOptionInfos(
     const ScoredOptions& defaults, const ScoredOptionNames& names,
     std::vector<PolicyOptionInfo> own) {

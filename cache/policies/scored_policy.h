@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -98,6 +99,13 @@ std::string ScoredText(const ScoredOptions& options,
                        const ScoredOptionNames& names);
 // ",positions=cache"
 std::string PositionsText(const ScoredOptions& options);
+
+// The policy and its text without pins, as the registry wants both; or why
+// there is none.
+absl::StatusOr<MadePolicy> MadeScored(
+    const absl::StatusOr<std::shared_ptr<const CachePolicy>>& policy,
+    const ReadScored& read, const PolicyContext& context,
+    absl::string_view text);
 
 // The options' descriptions, those of `own` between the counts and the rest.
 std::vector<PolicyOptionInfo> ScoredOptionInfos(

@@ -20,12 +20,11 @@ class ShiftPolicy final : public CachePolicy {
 
   absl::string_view Name() const override { return "shift"; }
 
-  // A pinned system prompt is told as a count: the text is good for any prompt.
   std::string ToString() const override {
-    return absl::StrCat(
-        "shift:context_tokens=", options_.context_tokens,
-        ",n_keep=", options_.n_keep, ",n_discard=", options_.n_discard,
-        ",pin_system_prompt=false,pin_tokens=", options_.pinned_tokens);
+    return absl::StrCat("shift:context_tokens=", options_.context_tokens,
+                        ",n_keep=", options_.n_keep,
+                        ",n_discard=", options_.n_discard,
+                        PinnedText(options_.pinned_tokens));
   }
 
   PolicyTraits traits() const override { return {.protected_prefix = kept_}; }

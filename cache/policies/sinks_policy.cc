@@ -18,12 +18,10 @@ class SinksPolicy final : public CachePolicy {
 
   absl::string_view Name() const override { return "sinks"; }
 
-  // A pinned system prompt is told as a count: the text is good for any prompt.
   std::string ToString() const override {
-    return absl::StrCat(
-        "sinks:sink_tokens=", options_.sink_tokens,
-        ",window_tokens=", options_.window_tokens,
-        ",pin_system_prompt=false,pin_tokens=", options_.pinned_tokens);
+    return absl::StrCat("sinks:sink_tokens=", options_.sink_tokens,
+                        ",window_tokens=", options_.window_tokens,
+                        PinnedText(options_.pinned_tokens));
   }
 
   PolicyTraits traits() const override { return {.protected_prefix = kept_}; }

@@ -12,6 +12,14 @@ namespace {
 constexpr ScoredOptionNames kNames{.stride = "segment_tokens",
                                    .recent = "vote_window"};
 
+std::string OwnText(const ScoredOptions& options, int64_t pool_kernel,
+                    OnFull on_full) {
+  return absl::StrCat(
+      "snapkv:", ScoredText(options, kNames), ",pool_kernel=", pool_kernel,
+      PositionsText(options),
+      ",on_full=", on_full == OnFull::kError ? "error" : "stop");
+}
+
 class SnapkvPolicy final : public ScoredPolicy {
  public:
   SnapkvPolicy(const SnapkvOptions& options, int64_t trained_context)
@@ -20,12 +28,9 @@ class SnapkvPolicy final : public ScoredPolicy {
 
   absl::string_view Name() const override { return "snapkv"; }
 
-  // A pinned system prompt is told as a count: the text is good for any prompt.
   std::string ToString() const override {
-    return absl::StrCat("snapkv:", ScoredText(options(), kNames),
-                        ",pool_kernel=", pool_kernel_, PositionsText(options()),
-                        ",on_full=stop,pin_system_prompt=false",
-                        ",pin_tokens=", options().pinned_tokens);
+    return OwnText(options(), pool_kernel_, OnFull::kStop) +
+           PinnedText(options().pinned_tokens);
   }
 
   PolicyTraits traits() const override {
@@ -117,19 +122,12 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& reader,
   options.pool_kernel = *kernel;
   const auto error = reader.Choice("on_full", "stop", "error");
   if (!error.ok()) return error.status();
-  auto policy = NewSnapkvPolicy(options, context.trained_context);
-  if (!policy.ok()) return policy.status();
-  const absl::Status memory = CheckMemory(**policy, context, "budget_tokens");
-  if (!memory.ok()) return memory;
-  return MadePolicy{
-      .policy = *policy,
-      .on_full = *error ? OnFull::kError : OnFull::kStop,
-      .text = absl::StrCat(
-          "snapkv:", ScoredText(options.scored, kNames),
-          ",pool_kernel=", options.pool_kernel, PositionsText(options.scored),
-          ",on_full=", *error ? "error" : "stop", PinsText(read->pins)),
-      .sink_tokens = options.scored.kept(),
-      .window_tokens = options.scored.recent_tokens};
+  const OnFull on_full = *error ? OnFull::kError : OnFull::kStop;
+  auto made = MadeScored(NewSnapkvPolicy(options, context.trained_context),
+                         *read, context,
+                         OwnText(options.scored, options.pool_kernel, on_full));
+  if (made.ok()) made->on_full = on_full;
+  return made;
 }
 
 }  // namespace

@@ -8,17 +8,18 @@
 namespace millrace::cache {
 namespace {
 
+std::string OwnText(const ScoredOptions& options) {
+  return absl::StrCat("tova:", ScoredText(options, {}), PositionsText(options));
+}
+
 class TovaPolicy final : public ScoredPolicy {
  public:
   using ScoredPolicy::ScoredPolicy;
 
   absl::string_view Name() const override { return "tova"; }
 
-  // A pinned system prompt is told as a count: the text is good for any prompt.
   std::string ToString() const override {
-    return absl::StrCat(
-        "tova:", ScoredText(options(), {}), PositionsText(options()),
-        ",pin_system_prompt=false,pin_tokens=", options().pinned_tokens);
+    return OwnText(options()) + PinnedText(options().pinned_tokens);
   }
 
   PolicyTraits traits() const override {
@@ -47,16 +48,8 @@ absl::StatusOr<MadePolicy> Make(const PolicyOptionReader& reader,
                                 const PolicyContext& context) {
   const auto read = ReadScoredOptions(reader, context, {}, {});
   if (!read.ok()) return read.status();
-  auto policy = NewTovaPolicy(read->options, context.trained_context);
-  if (!policy.ok()) return policy.status();
-  const absl::Status memory = CheckMemory(**policy, context, "budget_tokens");
-  if (!memory.ok()) return memory;
-  return MadePolicy{
-      .policy = *policy,
-      .text = absl::StrCat("tova:", ScoredText(read->options, {}),
-                           PositionsText(read->options), PinsText(read->pins)),
-      .sink_tokens = read->options.kept(),
-      .window_tokens = read->options.recent_tokens};
+  return MadeScored(NewTovaPolicy(read->options, context.trained_context),
+                    *read, context, OwnText(read->options));
 }
 
 }  // namespace
