@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/errors/errors.h"
-#include "services/oneshot/request_policy.h"
 
 namespace millrace::oneshot {
 namespace {
@@ -54,9 +53,9 @@ Generation::Generation(const Dependencies& deps, GenerationRequest request,
       length_(static_cast<int64_t>(request_.prompt.size())) {}
 
 absl::Status Generation::CheckFits() const {
-  const auto limit = TextLimit(policy());
-  if (!limit || length_ <= *limit) return absl::OkStatus();
-  return DoesNotFit(length_, *limit);
+  const int64_t limit = policy().MaxTextTokens();
+  if (length_ <= limit) return absl::OkStatus();
+  return DoesNotFit(length_, limit);
 }
 
 void Generation::Begin() {
@@ -77,8 +76,7 @@ void Generation::OnRows(int64_t first, int64_t count,
     Report(first + count);
     return;
   }
-  const auto limit = TextLimit(policy());
-  if ((limit && length_ >= *limit) || sequence()->room_to_write() < 1) {
+  if (length_ >= policy().MaxTextTokens() || sequence()->room_to_write() < 1) {
     Finish(FinishReason::kCapacity, absl::OkStatus());
     return;
   }

@@ -34,31 +34,19 @@ absl::Status BelowCachePolicy(const absl::Status& status,
 absl::StatusOr<cache::MadePolicy> MakeRequestPolicy(
     std::optional<cache::PolicyConfig> asked,
     std::optional<int64_t> expected_tokens, int64_t pinned_tokens,
-    const PolicyLimits& limits) {
+    cache::PolicyContext context) {
   cache::PolicyConfig config =
       asked ? *std::move(asked) : cache::PolicyConfig{kFull, {}};
   if (config.name == kFull && !Names(config, kMaxTokens) && expected_tokens) {
     const int64_t most =
-        std::min(limits.trained_context, limits.max_resident_tokens);
+        std::min(context.trained_context, context.max_resident_tokens);
     config.options.emplace_back(kMaxTokens, absl::StrCat(std::clamp<int64_t>(
                                                 *expected_tokens, 1, most)));
   }
-  auto made = cache::MakePolicy(
-      config, {.trained_context = limits.trained_context,
-               .pinned_tokens = pinned_tokens,
-               .max_resident_tokens = limits.max_resident_tokens,
-               .extra_tokens = limits.chunk_tokens,
-               .wide_prefix = limits.wide_prefix,
-               .has_sink_token = limits.has_sink_token,
-               .backend = limits.backend});
+  context.pinned_tokens = pinned_tokens;
+  auto made = cache::MakePolicy(config, context);
   if (!made.ok()) return BelowCachePolicy(made.status(), config.name);
   return made;
-}
-
-std::optional<int64_t> TextLimit(const cache::CachePolicy& policy) {
-  const int64_t limit = policy.MaxTextTokens();
-  if (limit == cache::kUnlimited) return std::nullopt;
-  return limit;
 }
 
 }  // namespace millrace::oneshot

@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/errors/errors.h"
-#include "services/oneshot/request_policy.h"
 
 namespace millrace::oneshot {
 namespace {
@@ -78,9 +77,9 @@ bool Scoring::HasRoom() const {
 
 void Scoring::Read(const std::vector<int32_t>& ids) {
   if (ids.empty()) return;
-  const auto limit = TextLimit(policy());
-  if (limit && length_ + static_cast<int64_t>(ids.size()) > *limit) {
-    Finish(TooLong(*limit));
+  const int64_t limit = policy().MaxTextTokens();
+  if (length_ + static_cast<int64_t>(ids.size()) > limit) {
+    Finish(TooLong(limit));
     return;
   }
   if (!last_row_.empty()) {

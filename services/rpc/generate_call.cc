@@ -98,7 +98,7 @@ class GenerateCall final
     }
     auto policy = oneshot::MakeRequestPolicy(
         std::move(asked), ExpectedTokens(*prompt, options->stopping),
-        prompt->pinned_tokens, serving.policy_limits);
+        prompt->pinned_tokens, serving.policy_context);
     if (!policy.ok()) return policy.status();
     accepted_.set_input_tokens(prompt->ids.size());
     *accepted_.mutable_effective_options() =

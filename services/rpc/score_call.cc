@@ -166,7 +166,7 @@ class ScoreCall final
       asked = *std::move(policy);
     }
     auto policy = oneshot::MakeRequestPolicy(std::move(asked), std::nullopt, 0,
-                                             serving_->policy_limits);
+                                             serving_->policy_context);
     if (!policy.ok()) return policy.status();
     policy_text_ = policy->text;
     out.policy = *std::move(policy);

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "cache/policies/registry.h"
 #include "millrace/v1/control.pb.h"
 #include "services/auth/bearer_token.h"
 #include "services/metrics/event_recorder.h"
@@ -29,7 +30,7 @@ struct Serving {
   session::SessionStore* store = nullptr;
   oneshot::Dependencies oneshot;
   oneshot::TextTools text;
-  oneshot::PolicyLimits policy_limits;
+  cache::PolicyContext policy_context;  // of a request that pins nothing
   RequestLimits limits;
   ServerFacts facts;
   v1::GetServerInfoResponse server_info;

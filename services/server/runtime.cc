@@ -52,21 +52,26 @@ cache::PolicyBackend PolicyBackendOf(const backends::Backend& backend) {
           .attention_scores = backend.capabilities().attention_scores};
 }
 
+// Of a sequence that pins nothing, and is not held for a rollback.
+cache::PolicyContext PolicyContextOf(const ServerOptions& options,
+                                     const backends::ModelConfig& model,
+                                     const text::Tokenizer& tokenizer,
+                                     const backends::Backend& backend,
+                                     const cache::KvSpec& kv) {
+  return {.trained_context = model.trained_context,
+          .max_resident_tokens =
+              options.session_kv_memory_bytes / kv.BytesPerToken(),
+          .extra_tokens = options.prefill_chunk_tokens,
+          .wide_prefix = HasWidePrefix(kv.dtype),
+          .has_sink_token = tokenizer.sink_id().has_value(),
+          .backend = PolicyBackendOf(backend)};
+}
+
 absl::StatusOr<cache::MadePolicy> MakeDefaultPolicy(
-    const ServerOptions& options, const backends::ModelConfig& model,
-    const text::Tokenizer& tokenizer, const backends::Backend& backend,
-    const cache::KvSpec& kv) {
+    const ServerOptions& options, const cache::PolicyContext& context) {
   const auto config = cache::ParsePolicy(options.cache_policy);
   if (!config.ok()) return config.status();
-  return cache::MakePolicy(
-      *config, {.trained_context = model.trained_context,
-                .pinned_tokens = 0,
-                .max_resident_tokens =
-                    options.session_kv_memory_bytes / kv.BytesPerToken(),
-                .extra_tokens = options.prefill_chunk_tokens,
-                .wide_prefix = HasWidePrefix(kv.dtype),
-                .has_sink_token = tokenizer.sink_id().has_value(),
-                .backend = PolicyBackendOf(backend)});
+  return cache::MakePolicy(*config, context);
 }
 
 std::string_view StateName(session::State state) {
@@ -115,7 +120,8 @@ absl::Status CheckDefaultPolicy(const ServerOptions& options,
       .head_dim = model.head_dim,
       .dtype =
           cache::FindKvDtype(options.kv_dtype).value_or(cache::KvDtype::kF16)};
-  const auto made = MakeDefaultPolicy(options, model, tokenizer, backend, kv);
+  const auto made = MakeDefaultPolicy(
+      options, PolicyContextOf(options, model, tokenizer, backend, kv));
   if (made.ok()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "--cache_policy=", options.cache_policy, ": ", made.status().message()));
@@ -221,6 +227,8 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
   options_.session_kv_memory_bytes =
       std::min(options_.session_kv_memory_bytes,
                std::max(num_blocks_ - partial, 1) * kv_spec_.BytesPerBlock());
+  serving_.policy_context =
+      PolicyContextOf(options_, config, *tokenizer_, *backend_, kv_spec_);
   auto model = backend_->LoadModel(file, load);
   if (!model.ok()) return model.status();
   auto storage = backend_->CreateKvStorage(kv_spec_, num_blocks_);
@@ -242,8 +250,7 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
 }
 
 void Runtime::CountSessionsThatFit() {
-  const auto made = MakeDefaultPolicy(options_, engine_->model_config(),
-                                      *tokenizer_, *backend_, kv_spec_);
+  const auto made = MakeDefaultPolicy(options_, serving_.policy_context);
   if (!made.ok()) return;
   const int64_t blocks = cache::MaxBlocks(
       {.policy = made->policy,
@@ -263,7 +270,7 @@ void Runtime::MakeStore() {
   store.slow_reader_timeout = options_.slow_reader_timeout;
   store.kv_dtype = kv_spec_.dtype;
   store.default_policy = options_.cache_policy;
-  store.backend = PolicyBackendOf(*backend_);
+  store.backend = serving_.policy_context.backend;
   store.log.max_unread_bytes = options_.outbound_queue_bytes;
   session::StoreDependencies deps;
   deps.engine = engine_.get();
@@ -290,14 +297,6 @@ void Runtime::MakeServing(const backends::ModelFile& file) {
     hooks_.recorder->OnEvent(id, policy, event);
   };
   serving_.text = {tokenizer_.get(), chat_format_.get(), chat_status_};
-  serving_.policy_limits = {
-      .trained_context = engine_->model_config().trained_context,
-      .max_resident_tokens =
-          options_.session_kv_memory_bytes / kv_spec_.BytesPerToken(),
-      .chunk_tokens = options_.prefill_chunk_tokens,
-      .wide_prefix = HasWidePrefix(kv_spec_.dtype),
-      .has_sink_token = tokenizer_->sink_id().has_value(),
-      .backend = PolicyBackendOf(*backend_)};
   rpc::RequestLimits& limits = serving_.limits;
   limits.model_name = model_name_;
   limits.tokenizer = tokenizer_.get();

@@ -11,17 +11,11 @@ using engine::Logits;
 
 constexpr absl::Duration kProgressInterval = absl::Seconds(1);
 
-std::optional<int64_t> TextLimit(const cache::CachePolicy& policy) {
-  const int64_t limit = policy.MaxTextTokens();
-  if (limit == cache::kUnlimited) return std::nullopt;
-  return limit;
-}
-
 }  // namespace
 
 SessionText::SessionText(Options options, Outbox* outbox)
     : options_(std::move(options)),
-      limit_(TextLimit(*options_.policy.policy)),
+      limit_(options_.policy.policy->MaxTextTokens()),
       outbox_(outbox),
       recent_(options_.recent_tokens),
       reporter_(options_.policy.policy, [this] { return sequence_->Held(); }),
@@ -125,14 +119,13 @@ int64_t SessionText::read_length() const {
 
 bool SessionText::AtCapacity(int64_t more) const {
   if (sequence_->room_to_write() <= more) return true;
-  return limit_ && length() + more >= *limit_;
+  return length() + more >= limit_;
 }
 
 absl::Status SessionText::CheckRoom(int64_t tokens, int64_t waiting) const {
-  if (!limit_) return absl::OkStatus();
-  const int64_t room = *limit_ - length() - waiting;
+  const int64_t room = limit_ - length() - waiting;
   if (tokens <= room) return absl::OkStatus();
-  return NoRoom(tokens, std::max<int64_t>(0, room), *limit_,
+  return NoRoom(tokens, std::max<int64_t>(0, room), limit_,
                 options_.policy.policy->Name());
 }
 

@@ -125,7 +125,7 @@ class SessionText {
   Usage UsageSince(const Counts& since) const;
 
   const Options options_;
-  const std::optional<int64_t> limit_;  // of a policy that never evicts
+  const int64_t limit_;  // of the text; kUnlimited if the policy evicts
   Outbox* const outbox_;
   std::unique_ptr<engine::Sequence> sequence_;  // null: closed
   engine::RecentTokens recent_;

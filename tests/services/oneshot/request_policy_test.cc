@@ -7,41 +7,41 @@
 namespace millrace::oneshot {
 namespace {
 
-constexpr PolicyLimits kLimits = {
-    .trained_context = 8192, .max_resident_tokens = 5000, .chunk_tokens = 64};
+constexpr cache::PolicyContext kContext = {
+    .trained_context = 8192, .max_resident_tokens = 5000, .extra_tokens = 64};
 
 TEST(RequestPolicy, FullReservesPromptAndAllowedOutput) {
-  const auto made = MakeRequestPolicy(std::nullopt, 20 + 1024, 0, kLimits);
+  const auto made = MakeRequestPolicy(std::nullopt, 20 + 1024, 0, kContext);
   ASSERT_TRUE(made.ok()) << made.status();
   EXPECT_EQ(made->policy->Name(), "full");
-  EXPECT_EQ(TextLimit(*made->policy), 1044);
+  EXPECT_EQ(made->policy->MaxTextTokens(), 1044);
 }
 
 TEST(RequestPolicy, FullStaysWithinMemory) {
-  const auto made = MakeRequestPolicy(std::nullopt, 1'000'000, 0, kLimits);
+  const auto made = MakeRequestPolicy(std::nullopt, 1'000'000, 0, kContext);
   ASSERT_TRUE(made.ok()) << made.status();
-  EXPECT_EQ(TextLimit(*made->policy), 5000);
+  EXPECT_EQ(made->policy->MaxTextTokens(), 5000);
 }
 
 TEST(RequestPolicy, WhatIsAskedForIsNotChanged) {
   const auto made = MakeRequestPolicy(
-      cache::PolicyConfig{"full", {{"max_tokens", "7"}}}, 100, 0, kLimits);
+      cache::PolicyConfig{"full", {{"max_tokens", "7"}}}, 100, 0, kContext);
   ASSERT_TRUE(made.ok());
-  EXPECT_EQ(TextLimit(*made->policy), 7);
+  EXPECT_EQ(made->policy->MaxTextTokens(), 7);
 }
 
 TEST(RequestPolicy, PoliciesThatEvictHaveNoTextLimit) {
   const auto made =
-      MakeRequestPolicy(cache::PolicyConfig{"sinks", {}}, 10, 0, kLimits);
+      MakeRequestPolicy(cache::PolicyConfig{"sinks", {}}, 10, 0, kContext);
   ASSERT_TRUE(made.ok());
-  EXPECT_EQ(TextLimit(*made->policy), std::nullopt);
+  EXPECT_EQ(made->policy->MaxTextTokens(), cache::kUnlimited);
 }
 
 TEST(RequestPolicy, AModelWithASinkTokenKeepsThatOneUnlessTold) {
-  PolicyLimits limits = kLimits;
-  limits.has_sink_token = true;
+  cache::PolicyContext context = kContext;
+  context.has_sink_token = true;
   const auto sinks = [&](const std::string& text) {
-    return MakeRequestPolicy(*cache::ParsePolicy(text), 10, 0, limits)
+    return MakeRequestPolicy(*cache::ParsePolicy(text), 10, 0, context)
         ->sink_tokens;
   };
   EXPECT_EQ(sinks("sinks:window_tokens=60"), 1);
@@ -50,7 +50,7 @@ TEST(RequestPolicy, AModelWithASinkTokenKeepsThatOneUnlessTold) {
 
 TEST(RequestPolicy, FaultsNameThePathOfTheOption) {
   const auto made = MakeRequestPolicy(
-      cache::PolicyConfig{"sinks", {{"window_tokens", "0"}}}, 10, 0, kLimits);
+      cache::PolicyConfig{"sinks", {{"window_tokens", "0"}}}, 10, 0, kContext);
   ASSERT_FALSE(made.ok());
   EXPECT_EQ(errors::DetailsOf(made.status()).field,
             "cache_policy.sinks.window_tokens");
