@@ -9,14 +9,6 @@
 #include "clients/cli/policy_text.h"
 
 namespace millrace::cli {
-namespace {
-
-// Whether what is forgotten lies here and there in the text.
-bool Chooses(const v1::CachePolicy& policy) {
-  return policy.has_tova() || policy.has_h2o() || policy.has_snapkv();
-}
-
-}  // namespace
 
 using Response = v1::ConnectResponse;
 
@@ -25,7 +17,7 @@ void Conversation::Begin(const v1::SessionOpened& opened) {
   horizon_.Clear();
   usage_.Clear();
   position_ = visible_ = opened.system_token_ids_size();
-  evicted_ = sinks_ = window_ = 0;
+  evicted_ = forgotten_end_ = sinks_ = window_ = 0;
   pending_turns_ = 0;
   writing_ = closed_ = false;
   ShowStatus();
@@ -160,6 +152,10 @@ void Conversation::HandleCacheUpdate(const v1::CacheUpdate& update) {
   window_ = std::max(1u, update.window_tokens());
   for (const v1::TextRange& range : update.evicted()) {
     horizon_.Forget(range.end());
+    forgotten_end_ = std::max(forgotten_end_, range.end());
+  }
+  for (const v1::TextRange& range : update.restored()) {
+    forgotten_end_ = std::min(forgotten_end_, range.begin());
   }
 }
 
@@ -178,7 +174,7 @@ void Conversation::ShowHorizon() {
 
 std::string Conversation::Forgotten() const {
   if (evicted_ == 0) return "nothing";
-  if (Chooses(opened_.effective_options().cache_policy())) {
+  if (forgotten_end_ != sinks_ + evicted_) {  // not all of it in one piece
     return absl::StrCat(WithCommas(evicted_),
                         " tokens here and there, which got least attention");
   }

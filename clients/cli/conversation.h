@@ -82,6 +82,7 @@ class Conversation {
   uint64_t position_ = 0;     // tokens of the text
   uint64_t shown_until_ = 0;  // tokens whose text was shown
   uint64_t evicted_ = 0;
+  uint64_t forgotten_end_ = 0;  // one past the last that was evicted
   uint64_t visible_ = 0;
   uint32_t sinks_ = 0, window_ = 0;  // once something was evicted
   int pending_turns_ = 0;
