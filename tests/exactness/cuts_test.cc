@@ -2,6 +2,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/exactness/crowd.h"
+#include "tests/exactness/messages.h"
 #include "tests/exactness/models.h"
 #include "tests/exactness/streaming_policies.h"
 
@@ -9,26 +10,8 @@ namespace millrace::testing {
 namespace {
 
 using cache::KvDtype;
-using cache::SequenceId;
 
 class CutsTest : public ::testing::TestWithParam<BackendUnderTest> {};
-
-// Messages of 1, 3, C - 1, C and 3 C tokens, cut into chunks of other sizes.
-Rows ReadMessages(ModelRunner& runner, const StreamingPolicy& policy,
-                  absl::Span<const int32_t> text, int chunk) {
-  const int64_t c = policy.cache;
-  const int64_t sizes[] = {1, 3, c - 1, c, 3 * c};
-  const SequenceId id = runner.Open(policy.policy());
-  Rows rows;
-  for (int i = 0; !text.empty(); ++i) {
-    const auto message = text.subspan(0, sizes[i % 5]);
-    const Rows read = runner.Read(id, message, chunk);
-    rows.insert(rows.end(), read.begin(), read.end());
-    text.remove_prefix(message.size());
-  }
-  runner.manager().Close(id);
-  return rows;
-}
 
 TEST_P(CutsTest, MessagesAndChunksDoNotMatter) {
   for (const WeightType type : {WeightType::kF32, WeightType::kQ4_1}) {
@@ -42,7 +25,8 @@ TEST_P(CutsTest, MessagesAndChunksDoNotMatter) {
         const Rows one_by_one =
             runner->Read(runner->Open(policy.policy()), text, 1);
         for (const int chunk : {5, 16, 100}) {
-          EXPECT_LE(MaxDifference(ReadMessages(*runner, policy, text, chunk),
+          EXPECT_LE(MaxDifference(ReadMessages(*runner, policy.policy(),
+                                               policy.cache, text, chunk),
                                   one_by_one),
                     dtype == KvDtype::kF32 ? 1e-3 : 5e-2)
               << policy << ", " << name << ", chunks of " << chunk;

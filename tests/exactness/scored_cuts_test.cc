@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/exactness/crowd.h"
+#include "tests/exactness/messages.h"
 #include "tests/exactness/models.h"
 #include "tests/exactness/scored_policies.h"
 #include "tests/exactness/scored_stream.h"
@@ -28,23 +29,6 @@ class ScoredCutsTest : public ::testing::TestWithParam<BackendUnderTest> {
   }
 };
 
-// Messages of 1, 3, N - 1, N and 3 N tokens, cut into chunks of other sizes.
-Rows ReadMessages(ModelRunner& runner, const ScoredPolicyCase& policy,
-                  absl::Span<const int32_t> text, int chunk) {
-  const int64_t n = policy.definition.budget;
-  const int64_t sizes[] = {1, 3, n - 1, n, 3 * n};
-  const SequenceId id = runner.Open(policy.policy());
-  Rows rows;
-  for (int i = 0; !text.empty(); ++i) {
-    const auto message = text.subspan(0, sizes[i % 5]);
-    const Rows read = runner.Read(id, message, chunk);
-    rows.insert(rows.end(), read.begin(), read.end());
-    text.remove_prefix(message.size());
-  }
-  runner.manager().Close(id);
-  return rows;
-}
-
 TEST_P(ScoredCutsTest, MessagesAndChunksGiveTheSameBits) {
   for (const KvDtype dtype : {KvDtype::kF32, KvDtype::kF16, KvDtype::kInt8}) {
     const auto runner = Runner(dtype);
@@ -56,7 +40,9 @@ TEST_P(ScoredCutsTest, MessagesAndChunksGiveTheSameBits) {
       const Rows one_by_one = runner->Read(id, text, 1);
       runner->manager().Close(id);
       for (const int chunk : {5, 16, 100}) {
-        EXPECT_TRUE(ReadMessages(*runner, policy, text, chunk) == one_by_one)
+        EXPECT_TRUE(ReadMessages(*runner, policy.policy(),
+                                 policy.definition.budget, text,
+                                 chunk) == one_by_one)
             << policy << " in chunks of " << chunk << " as "
             << KvDtypeName(dtype);
       }

@@ -42,6 +42,13 @@ def budget(tokens):
 ENDLESS = {"unlimited": {}, "ignore_end_of_turn": True, "repetition_guard": 0}
 
 
+async def open_plain(sessions, policy, **fields):
+    """A session that writes greedily and tells of every eviction at once."""
+    return await sessions(format=PLAIN, sampling=GREEDY, cache_policy=policy,
+                          response={"cache_update_interval_tokens": 1},
+                          **fields)
+
+
 def sinks(sink_tokens, window_tokens, **more):
     return {"sinks": {"sink_tokens": sink_tokens,
                       "window_tokens": window_tokens, **more}}

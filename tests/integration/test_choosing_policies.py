@@ -4,7 +4,7 @@ import pytest
 from millrace.v1 import common_pb2, inference_pb2
 
 from raw_session import (ENDLESS, GREEDY, PLAIN, RawSession, as_inputs,
-                         budget)
+                         budget, open_plain)
 
 TOVA = {"tova": {"budget_tokens": 64, "evict_stride": 16}}
 H2O = {"h2o": {"budget_tokens": 64, "evict_stride": 16, "recent_tokens": 24}}
@@ -29,19 +29,13 @@ def endless_policy(request):
     return request.param
 
 
-async def open_session(sessions, policy, **fields):
-    return await sessions(format=PLAIN, sampling=GREEDY, cache_policy=policy,
-                          response={"cache_update_interval_tokens": 1},
-                          **fields)
-
-
 def announced(session):
     return {p for u in session.all("cache_update") for r in u.evicted
             for p in range(r.begin, r.end)}
 
 
 async def test_a_long_input_is_read_in_bounded_memory(sessions, policy):
-    session = await open_session(sessions, policy)
+    session = await open_plain(sessions, policy)
     await session.append(text=PROSE * 40)
     finished = await session.turn(await session.generate(stopping=budget(20)))
     assert finished.usage.text_position > 1000
@@ -52,7 +46,7 @@ async def test_a_long_input_is_read_in_bounded_memory(sessions, policy):
 
 
 async def test_writing_goes_on_far_beyond_the_budget(sessions, endless_policy):
-    session = await open_session(sessions, endless_policy)
+    session = await open_plain(sessions, endless_policy)
     await session.append(text=PROSE)
     finished = await session.turn(await session.generate(stopping=budget(400)))
     assert finished.usage.peak_resident_tokens <= 80
@@ -63,7 +57,7 @@ async def test_how_a_text_is_cut_into_messages_does_not_matter(
         sessions, endless_policy):
     written = []
     for size in (17, 700):
-        session = await open_session(sessions, endless_policy)
+        session = await open_plain(sessions, endless_policy)
         tokens = [504, 6128, 314, 253, 4959, 2359, 281, 1052, 30] * 30
         for i in range(0, len(tokens), size):
             await session.append(ids=tokens[i:i + size])
@@ -74,7 +68,7 @@ async def test_how_a_text_is_cut_into_messages_does_not_matter(
 
 async def test_an_interrupt_goes_back_to_the_last_choice_at_most(
         sessions, endless_policy):
-    session = await open_session(sessions, endless_policy)
+    session = await open_plain(sessions, endless_policy)
     await session.append(text=PROSE * 4)
     turn = await session.generate(stopping=ENDLESS)
     await session.position(200)
@@ -86,7 +80,7 @@ async def test_an_interrupt_goes_back_to_the_last_choice_at_most(
 
 
 async def test_snapkv_ends_a_turn_when_it_is_full_and_reads_on(sessions):
-    session = await open_session(sessions, SNAPKV)
+    session = await open_plain(sessions, SNAPKV)
     await session.append(text=PROSE * 10)
     finished = await session.turn(await session.generate(stopping=ENDLESS))
     assert finished.reason == common_pb2.FINISH_REASON_CAPACITY
@@ -118,7 +112,7 @@ async def test_a_budget_that_holds_all_is_as_full(inference, policy):
 
 
 async def test_positions_in_the_text_end_at_the_trained_context(sessions):
-    session = await open_session(
+    session = await open_plain(
         sessions, {"tova": {**TOVA["tova"], "positions": "POSITIONS_TEXT"}})
     await session.append(ids=[504] * 8190)
     finished = await session.turn(await session.generate(stopping=ENDLESS))

@@ -8,7 +8,7 @@ import pytest
 from millrace.v1 import inference_pb2
 
 from raw_session import (ENDLESS, GREEDY, PLAIN, RawSession, as_inputs,
-                         budget)
+                         budget, open_plain)
 
 SHIFT = {"shift": {"context_tokens": 64, "n_keep": 4, "n_discard": 20}}
 REPREFILL = {"reprefill": {"window_tokens": 60, "rebuild_every": 20}}
@@ -19,18 +19,12 @@ def policy(request):
     return request.param
 
 
-async def open_session(sessions, policy, **fields):
-    return await sessions(format=PLAIN, sampling=GREEDY, cache_policy=policy,
-                          response={"cache_update_interval_tokens": 1},
-                          **fields)
-
-
 def ranges(update):
     return [(r.begin, r.end) for r in update.evicted]
 
 
 async def test_twenty_tokens_leave_at_once(sessions, policy):
-    session = await open_session(sessions, policy)
+    session = await open_plain(sessions, policy)
     prompt = await session.append(ids=[504] * 10)
     accepted = await session.event("input_accepted", client_seq=prompt)
     assert accepted.tokens == 10
@@ -46,7 +40,7 @@ async def test_twenty_tokens_leave_at_once(sessions, policy):
 
 
 async def test_a_long_input_is_read_in_bounded_memory(sessions, policy):
-    session = await open_session(sessions, policy)
+    session = await open_plain(sessions, policy)
     await session.append(text="The river runs. " * 300)
     finished = await session.turn(await session.generate(stopping=budget(30)))
     assert finished.usage.text_position > 1000
@@ -57,7 +51,7 @@ async def test_a_long_input_is_read_in_bounded_memory(sessions, policy):
 
 
 async def test_an_interrupt_gives_back_what_had_left(sessions, policy):
-    session = await open_session(sessions, policy)
+    session = await open_plain(sessions, policy)
     await session.append(ids=[504] * 10)
     turn = await session.generate(stopping=ENDLESS)
     await session.position(90)
@@ -69,7 +63,7 @@ async def test_an_interrupt_gives_back_what_had_left(sessions, policy):
 
 
 async def test_what_is_computed_anew_is_told(sessions):
-    session = await open_session(sessions, REPREFILL)
+    session = await open_plain(sessions, REPREFILL)
     await session.append(ids=[504] * 10)
     await session.turn(await session.generate(stopping=budget(100)))
     anew = [(r.begin, r.end) for u in session.all("cache_update")
@@ -78,7 +72,7 @@ async def test_what_is_computed_anew_is_told(sessions):
 
 
 async def test_a_shift_computes_nothing_anew(sessions):
-    session = await open_session(sessions, SHIFT)
+    session = await open_plain(sessions, SHIFT)
     await session.append(ids=[504] * 10)
     await session.turn(await session.generate(stopping=budget(100)))
     assert not any(u.recomputed for u in session.all("cache_update"))
@@ -87,7 +81,7 @@ async def test_a_shift_computes_nothing_anew(sessions):
 async def test_reprefill_writes_what_its_visible_text_says(sessions,
                                                            inference):
     """As if the text consisted of what is visible alone."""
-    session = await open_session(sessions, REPREFILL)
+    session = await open_plain(sessions, REPREFILL)
     tokens = [504, 6128, 314, 253, 4959, 2359, 281] * 12  # 84: sees 40 .. 83
     await session.append(ids=tokens)
     await session.turn(await session.generate(stopping=budget(8)))

@@ -1,21 +1,18 @@
 // The contract of policies that choose by attention can fail: for each promise,
 // policies that break it, and what the contract says of them.
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <set>
 #include <string>
 
 #include "absl/strings/str_replace.h"
 #include "cache/policies/h2o_policy.h"
 #include "cache/policies/snapkv_policy.h"
+#include "tests/cache/contract/broken_policy.h"
 #include "tests/cache/contract/properties.h"
 
 namespace millrace::cache {
 namespace {
-
-using ::testing::HasSubstr;
 
 constexpr int64_t kPrefix = 3, kNewest = 5, kBudget = 20, kStride = 8;
 constexpr int64_t kContext = 8192;
@@ -245,18 +242,6 @@ struct LosesAnOptionInItsText : SoundChoice {
   }
 };
 
-struct Control {
-  PolicyPtr (*make)();
-  const char* property;
-  const char* words;  // of what the property says
-};
-
-template <typename Policy>
-Control Broken(const char* property, const char* words) {
-  return {[]() -> PolicyPtr { return std::make_shared<const Policy>(); },
-          property, words};
-}
-
 std::vector<Control> Controls() {
   return {
       Broken<ChangesItsRules>("RulesHoldUntilTheNextCut",
@@ -298,56 +283,21 @@ std::vector<Control> Controls() {
   };
 }
 
-Violation Find(absl::string_view property) {
-  for (const Property& p : ScoredContract()) {
-    if (p.name == property) return p.violation;
-  }
-  return nullptr;
-}
-
-// A new one for each case: some of the broken ones remember.
-std::string FirstViolation(PolicyPtr (*make)(), absl::string_view property) {
-  for (uint32_t seed = 0; seed < 200; ++seed) {
-    std::string violation = Find(property)(make(), seed);
-    if (!violation.empty()) return violation;
-  }
-  return "none";
-}
-
 TEST(BrokenChoicesTest, AreFoundOut) {
-  for (const Control& control : Controls()) {
-    EXPECT_THAT(FirstViolation(control.make, control.property),
-                HasSubstr(control.words))
-        << control.property;
-  }
+  ExpectFoundOut(ScoredContract(), Controls());
 }
 
 TEST(BrokenChoicesTest, ThereIsOneForEachPromise) {
-  std::set<std::string> promised, controlled;
-  for (const Property& property : ScoredContract()) {
-    promised.insert(property.name);
-  }
-  for (const Control& control : Controls()) controlled.insert(control.property);
-  EXPECT_EQ(controlled, promised);
+  ExpectOneForEachPromise(ScoredContract(), Controls());
 }
 
-// Else what the broken ones are found out for might not be what they break.
 TEST(BrokenChoicesTest, TheSoundOnesKeepEveryPromise) {
-  for (const Property& property : ScoredContract()) {
-    EXPECT_EQ(
-        FirstViolation(
-            []() -> PolicyPtr { return std::make_shared<const SoundChoice>(); },
-            property.name),
-        "none")
-        << property.name;
-    EXPECT_EQ(FirstViolation(
-                  []() -> PolicyPtr {
-                    return std::make_shared<const SoundChoice>(SoundSnapkv());
-                  },
-                  property.name),
-              "none")
-        << property.name;
-  }
+  ExpectEveryPromiseKept(ScoredContract(), []() -> PolicyPtr {
+    return std::make_shared<const SoundChoice>();
+  });
+  ExpectEveryPromiseKept(ScoredContract(), []() -> PolicyPtr {
+    return std::make_shared<const SoundChoice>(SoundSnapkv());
+  });
 }
 
 }  // namespace

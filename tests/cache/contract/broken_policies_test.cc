@@ -1,20 +1,17 @@
 // The contract can fail: for each promise, policies that break it, and what
 // the contract says of them.
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <set>
 #include <string>
 
 #include "absl/strings/str_replace.h"
 #include "cache/policies/sinks_policy.h"
+#include "tests/cache/contract/broken_policy.h"
 #include "tests/cache/contract/properties.h"
 
 namespace millrace::cache {
 namespace {
-
-using ::testing::HasSubstr;
 
 constexpr int64_t kPrefix = 4, kWindow = 20;
 
@@ -198,17 +195,6 @@ struct ChangesItsMind : SoundPolicy {
   mutable int calls = 0;
 };
 
-struct Control {
-  PolicyPtr policy;
-  const char* property;
-  const char* words;  // of what the property says
-};
-
-template <typename Policy>
-Control Broken(const char* property, const char* words) {
-  return {std::make_shared<const Policy>(), property, words};
-}
-
 std::vector<Control> Controls() {
   return {
       Broken<OverlapsItsRules>("RulesAreInOrder", "overlap"),
@@ -246,45 +232,18 @@ std::vector<Control> Controls() {
   };
 }
 
-Violation Find(absl::string_view property) {
-  for (const Property& p : RangeContract()) {
-    if (p.name == property) return p.violation;
-  }
-  return nullptr;
-}
-
-std::string FirstViolation(const PolicyPtr& policy,
-                           absl::string_view property) {
-  for (uint32_t seed = 0; seed < 200; ++seed) {
-    std::string violation = Find(property)(policy, seed);
-    if (!violation.empty()) return violation;
-  }
-  return "none";
-}
-
 TEST(BrokenPoliciesTest, AreFoundOut) {
-  for (const Control& control : Controls()) {
-    EXPECT_THAT(FirstViolation(control.policy, control.property),
-                HasSubstr(control.words))
-        << control.property;
-  }
+  ExpectFoundOut(RangeContract(), Controls());
 }
 
 TEST(BrokenPoliciesTest, ThereIsOneForEachPromise) {
-  std::set<std::string> promised, controlled;
-  for (const Property& property : RangeContract()) {
-    promised.insert(property.name);
-  }
-  for (const Control& control : Controls()) controlled.insert(control.property);
-  EXPECT_EQ(controlled, promised);
+  ExpectOneForEachPromise(RangeContract(), Controls());
 }
 
-// Else what the broken ones are found out for might not be what they break.
 TEST(BrokenPoliciesTest, TheSoundOneKeepsEveryPromise) {
-  const PolicyPtr sound = std::make_shared<const SoundPolicy>();
-  for (const Property& property : RangeContract()) {
-    EXPECT_EQ(FirstViolation(sound, property.name), "none") << property.name;
-  }
+  ExpectEveryPromiseKept(RangeContract(), []() -> PolicyPtr {
+    return std::make_shared<const SoundPolicy>();
+  });
 }
 
 }  // namespace

@@ -25,6 +25,19 @@ int64_t BlocksFilled(int64_t held, int64_t wide) {
   return 2 * blocks(0, in_pairs) + blocks(in_pairs, held);
 }
 
+// Of a sequence that is read to its end, and one that reads the same at once.
+std::string DifferenceFromReadAnew(ScoredCache& cache, History& history,
+                                   const PolicyPtr& policy, RandomCase& random,
+                                   uint32_t seed) {
+  history.End();
+  cache.End();
+  ScoredCache anew(OptionsFor(policy, random), random.dtype(), seed,
+                   RandomChunks(random));
+  history.Repeat(anew);
+  anew.End();
+  return Difference(cache, anew, SumsMatter(*policy));
+}
+
 }  // namespace
 
 std::string HeadsHoldWhatTheyShould(const PolicyPtr& policy, uint32_t seed) {
@@ -145,12 +158,7 @@ std::string CutTextLeavesNoTrace(const PolicyPtr& policy, uint32_t seed) {
   }
   // Tokens that were taken back may still be missing, and a cut be made early.
   history.Grow(cache);
-  history.End();
-  cache.End();
-  ScoredCache anew(options, random.dtype(), seed, RandomChunks(random));
-  history.Repeat(anew);
-  anew.End();
-  return Difference(cache, anew, SumsMatter(*policy));
+  return DifferenceFromReadAnew(cache, history, policy, random, seed);
 }
 
 std::string AClearedTextLeavesNoTrace(const PolicyPtr& policy, uint32_t seed) {
@@ -165,12 +173,7 @@ std::string AClearedTextLeavesNoTrace(const PolicyPtr& policy, uint32_t seed) {
     return "something is left after Clear";
   }
   for (int i = 0; i < 4; ++i) history.Grow(cache);
-  history.End();
-  cache.End();
-  ScoredCache anew(options, random.dtype(), seed, RandomChunks(random));
-  history.Repeat(anew);
-  anew.End();
-  return Difference(cache, anew, SumsMatter(*policy));
+  return DifferenceFromReadAnew(cache, history, policy, random, seed);
 }
 
 std::string WhatNoHeadHoldsIsAnnounced(const PolicyPtr& policy, uint32_t seed) {
