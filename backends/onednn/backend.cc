@@ -27,8 +27,8 @@ class OnednnBackend final : public Backend {
   }
 
   Capabilities capabilities() const override {
-    return {.kv_dtypes = {cache::KvDtype::kF16, cache::KvDtype::kBF16,
-                          cache::KvDtype::kF32, cache::KvDtype::kInt8},
+    return {.kv_dtypes = {cache::KvDtype::kInt8, cache::KvDtype::kF16,
+                          cache::KvDtype::kBF16, cache::KvDtype::kF32},
             .attention_scores = true};
   }
 

@@ -36,11 +36,11 @@ ABSL_FLAG(
     "Id of the token that the model was trained to find in front of every "
     "text, a dedicated attention sink; unset: as the model file says.");
 ABSL_FLAG(std::string, kv_dtype, "",
-          "How cached keys and values are stored: f16, bf16, f32 or int8; "
-          "empty: f16. bf16 has the range of f32 and fewer digits than f16; "
-          "f32 takes twice the memory. int8 takes about half of it: 8 bits a "
-          "number and a scale for each key and value, but for the tokens that "
-          "a cache policy protects, which stay in f16.");
+          "How cached keys and values are stored: int8, f16, bf16 or f32; "
+          "empty: int8, 8 bits a number and a scale for each key and value, "
+          "but for the tokens that a cache policy protects, which stay in f16. "
+          "f16 takes nearly twice the memory of int8, f32 twice that of f16; "
+          "bf16 has the range of f32 and fewer digits than f16.");
 ABSL_FLAG(
     bool, deterministic, false,
     "Never let a result depend on what else is computed: costs speed with "

@@ -198,7 +198,7 @@ TEST_P(ModelContract, EveryDtypeOnOfferWorks) {
     EXPECT_THAT(runner->Read(runner->Open(NamedPolicy(kFull)), Ids(9), 4),
                 SizeIs(9));
   }
-  EXPECT_EQ(backend().capabilities().kv_dtypes[0], KvDtype::kF16);
+  EXPECT_EQ(backend().capabilities().kv_dtypes[0], KvDtype::kInt8);
 }
 
 TEST_P(ModelContract, MemoryEstimatesCoverTheWeights) {

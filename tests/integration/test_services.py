@@ -57,8 +57,8 @@ async def test_model_info(control, sessions):
             model.head_dim, model.embedding_length, model.vocabulary_size,
             model.trained_context_tokens) == (
                 "llama", 30, 9, 3, 64, 576, 49152, 8192)
-    assert model.kv_dtype == "f16"
-    assert model.kv_bytes_per_token == 2 * 30 * 3 * 64 * 2
+    assert model.kv_dtype == "int8"
+    assert model.kv_bytes_per_token == 2 * 30 * 3 * (64 + 4)
     assert len(model.sha256) == 64 and model.file_bytes > 90_000_000
     assert model.weight_types[0].name == "Q4_1"
     assert model.chat_template.usable and model.chat_template.fingerprint
