@@ -18,8 +18,9 @@ PIECE_CHARACTERS = 2**18  # a word that is cut at its end has other tokens
 
 
 def say(text):
-    """One line of progress, overwritten by the next."""
-    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    """One line of progress, overwritten by the next; only on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def parse_policy(text):
