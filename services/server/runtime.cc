@@ -118,9 +118,8 @@ absl::Status CheckDefaultPolicy(const ServerOptions& options,
       .num_layers = model.num_layers,
       .num_kv_heads = model.num_kv_heads,
       .head_dim = model.head_dim,
-      .dtype =
-          cache::FindKvDtype(options.kv_dtype).value_or(
-                                  backend.capabilities().kv_dtypes.front())};
+      .dtype = cache::FindKvDtype(options.kv_dtype)
+                   .value_or(backend.capabilities().kv_dtypes.front())};
   const auto made = MakeDefaultPolicy(
       options, PolicyContextOf(options, model, tokenizer, backend, kv));
   if (made.ok()) return absl::OkStatus();
