@@ -6,6 +6,7 @@
 #include "absl/types/span.h"
 #include "backends/batch.h"
 #include "backends/model_file/model_config.h"
+#include "backends/phase.h"
 #include "cache/kv_storage.h"
 
 namespace millrace::backends {
@@ -30,6 +31,10 @@ class Model {
   // this model's shape.
   virtual absl::Status Forward(const Batch& batch, cache::KvStorage& kv,
                                absl::Span<float> logits) = 0;
+
+  // How long all calls of Forward have taken, by phase; zeros if the model does
+  // not say.
+  virtual PhaseTimes phase_times() const { return {}; }
 };
 
 }  // namespace millrace::backends

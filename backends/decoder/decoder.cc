@@ -1,5 +1,7 @@
 #include "backends/decoder/decoder.h"
 
+#include <array>
+#include <chrono>
 #include <utility>
 
 namespace millrace::backends {
@@ -14,21 +16,56 @@ class Decoder final : public Model {
 
   absl::Status Forward(const Batch& batch, cache::KvStorage& kv,
                        absl::Span<float> logits) override {
+    Stopwatch watch(&times_);
     const absl::Status begun = ops_->Begin(batch, kv);
+    watch.Ended(Phase::kBegin);
     if (!begun.ok()) return begun;
     ops_->Embed();
+    watch.Ended(Phase::kEmbed);
     for (int layer = 0; layer < config().num_layers; ++layer) {
       ops_->AttentionInput(layer);
+      watch.Ended(Phase::kAttentionInput);
       ops_->Attention(layer);
+      watch.Ended(Phase::kAttention);
       ops_->AttentionOutput(layer);
+      watch.Ended(Phase::kAttentionOutput);
       ops_->FeedForwardIn(layer);
+      watch.Ended(Phase::kFeedForwardIn);
       ops_->FeedForwardOut(layer);
+      watch.Ended(Phase::kFeedForwardOut);
     }
-    return ops_->Logits(logits);
+    const absl::Status computed = ops_->Logits(logits);
+    watch.Ended(Phase::kLogits);
+    return computed;
+  }
+
+  PhaseTimes phase_times() const override {
+    PhaseTimes out;
+    for (int i = 0; i < kNumPhases; ++i) out[i] = absl::FromChrono(times_[i]);
+    return out;
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  using Times = std::array<Clock::duration, kNumPhases>;
+
+  // One look at the clock a phase: some 25 ns, 4 us of a step of 30 layers.
+  class Stopwatch {
+   public:
+    explicit Stopwatch(Times* times) : times_(*times) {}
+    void Ended(Phase phase) {
+      const Clock::time_point now = Clock::now();
+      times_[static_cast<int>(phase)] += now - last_;
+      last_ = now;
+    }
+
+   private:
+    Times& times_;
+    Clock::time_point last_ = Clock::now();
+  };
+
   const std::unique_ptr<Ops> ops_;
+  Times times_ = {};
 };
 
 }  // namespace

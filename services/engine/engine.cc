@@ -236,6 +236,7 @@ void Engine::Impl::PublishStats(bool now_idle) {
   stats.sequences = static_cast<int64_t>(table.open.size());
   stats.waiting = left_out;
   stats.cache = table.cache.stats();
+  stats.phase_times = model->phase_times();
   for (const auto& [id, sequence] : table.open) {
     stats.decoding += sequence->Facts().wants_logits;
   }

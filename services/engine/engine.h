@@ -26,6 +26,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "backends/model.h"
+#include "backends/phase.h"
 #include "cache/cache_manager.h"
 #include "cache/kv_storage.h"
 
@@ -138,6 +139,7 @@ struct EngineStats {
   // that nobody sets; 0 while there is nothing to do. For a watchdog.
   absl::Duration progress_age;
   cache::CacheManager::Stats cache;
+  backends::PhaseTimes phase_times;  // of all steps
 };
 
 class Engine {

@@ -133,6 +133,9 @@ struct Metrics::Impl : prometheus::Collectable {
       NewHistogram("millrace_engine_step_seconds", "Computation of one batch.");
   Family<Histogram>& batch_rows =
       NewHistogram("millrace_engine_batch_rows", "Rows of one batch.");
+  Family<Counter>& phase_seconds =
+      NewCounter("millrace_engine_phase_seconds_total",
+                 "Computation of batches, by phase of a step.");
   Family<Gauge>& step_age =
       NewGauge("millrace_engine_last_step_age_seconds",
                "Since the last progress of the engine; 0 while idle.");
@@ -246,6 +249,9 @@ void Metrics::Impl::AddModelSeries(const ModelLabels& labels) {
       token_gap.Add(all, QueueBuckets());
     }
   }
+  for (const std::string& phase : labels.phases) {
+    phase_seconds.Add({{"model", labels.name}, {"phase", phase}});
+  }
   const Labels on = {{"model", labels.name}, {"backend", labels.backend}};
   step_seconds.Add(on, QueueBuckets());
   batch_rows.Add(on, RowBuckets());
@@ -278,9 +284,12 @@ void Metrics::Impl::Apply(const Sample& sample) {
   }
   outbound.Add({}).Set(sample.outbound_queue_bytes);
   step_age.Add(of_model).Set(sample.last_step_age_seconds);
-  const auto advance = [](Counter& counter, uint64_t now) {
+  const auto advance = [](Counter& counter, double now) {
     if (now > counter.Value()) counter.Increment(now - counter.Value());
   };
+  for (const auto& [phase, seconds] : sample.phase_seconds) {
+    advance(phase_seconds.Add({{"model", model}, {"phase", phase}}), seconds);
+  }
   advance(paused.Add({}), sample.paused);
   advance(slow_consumers.Add({}), sample.slow_consumers);
   advance(resumed.Add({{"reason", "client"}}), sample.resumed);

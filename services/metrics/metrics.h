@@ -36,6 +36,7 @@ struct ModelLabels {
   std::string name;
   std::string backend;                // "onednn"
   std::vector<std::string> policies;  // all that requests may name
+  std::vector<std::string> phases;    // of a step
   int block_tokens = 0;
   int64_t num_blocks = 0;
   double load_seconds = 0;
@@ -57,6 +58,8 @@ struct Sample {
   std::map<std::string, int64_t> sessions;  // by state, lower case
   int64_t outbound_queue_bytes = 0;
   double last_step_age_seconds = 0;
+  // Of all steps, by phase; every scrape names the same phases.
+  std::map<std::string, double> phase_seconds;
   // Since the start.
   uint64_t paused = 0, slow_consumers = 0, resumed = 0, expired = 0;
   int64_t resident_bytes = 0, open_fds = 0;

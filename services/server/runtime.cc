@@ -169,19 +169,18 @@ absl::Status Runtime::LoadModel() {
   load_seconds_ = absl::ToDoubleSeconds(absl::Now() - start);
   MakeStore();
   MakeServing(**file);
-  hooks_.metrics->SetModel({.name = model_name_,
-                            .backend = std::string(backend_->Name()),
-                            .policies =
-                                [] {
-                                  std::vector<std::string> names;
-                                  for (const auto& p : cache::AllPolicies()) {
-                                    names.push_back(p.name);
-                                  }
-                                  return names;
-                                }(),
-                            .block_tokens = cache::kBlockTokens,
-                            .num_blocks = num_blocks_,
-                            .load_seconds = load_seconds_});
+  metrics::ModelLabels labels = {.name = model_name_,
+                                 .backend = std::string(backend_->Name()),
+                                 .block_tokens = cache::kBlockTokens,
+                                 .num_blocks = num_blocks_,
+                                 .load_seconds = load_seconds_};
+  for (const auto& policy : cache::AllPolicies()) {
+    labels.policies.push_back(policy.name);
+  }
+  for (int i = 0; i < backends::kNumPhases; ++i) {
+    labels.phases.emplace_back(backends::PhaseName(i));
+  }
+  hooks_.metrics->SetModel(labels);
   engine_->SetStepObserver(
       [this](const engine::StepTrace& trace) { Observe(trace); });
   engine_->Start();
@@ -441,6 +440,10 @@ metrics::Sample Runtime::Sample() const {
     sample.outbound_queue_bytes += info.unread_bytes;
   }
   sample.last_step_age_seconds = absl::ToDoubleSeconds(engine.progress_age);
+  for (int i = 0; i < backends::kNumPhases; ++i) {
+    sample.phase_seconds[std::string(backends::PhaseName(i))] =
+        absl::ToDoubleSeconds(engine.phase_times[i]);
+  }
   const session::StoreStats store = store_->stats();
   sample.paused = store.paused;
   sample.slow_consumers = store.slow_consumers;

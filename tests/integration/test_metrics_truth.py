@@ -39,6 +39,7 @@ TABLE = {
     "millrace_session_duration_seconds": ("histogram", "reason"),
     "millrace_engine_step_seconds": ("histogram", "model backend"),
     "millrace_engine_batch_rows": ("histogram", "model backend"),
+    "millrace_engine_phase_seconds_total": ("counter", "model phase"),
     "millrace_engine_last_step_age_seconds": ("gauge", "model"),
     "millrace_nonfinite_logits_total": ("counter", "model"),
     "millrace_admission_rejected_total": ("counter", "reason"),

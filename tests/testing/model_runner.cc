@@ -87,7 +87,7 @@ void ModelRunner::Read(cache::SequenceId id, absl::Span<const int32_t> ids,
   }
 }
 
-std::vector<Rows> ModelRunner::Step(const std::vector<Part>& parts) {
+absl::Span<const float> ModelRunner::Advance(const std::vector<Part>& parts) {
   std::vector<cache::KvView> views;
   for (const Part& part : parts) {
     views.push_back(ValueOf(manager_.Reserve(part.id, part.ids.size())));
@@ -101,25 +101,41 @@ std::vector<Rows> ModelRunner::Step(const std::vector<Part>& parts) {
          .view = &views[i],
          .num_logits = parts[i].num_logits < 0 ? rows : parts[i].num_logits});
   }
-  const Rows rows = Forward(batch);
+  const absl::Span<const float> logits = Compute(batch);
+  for (const Part& part : parts) manager_.Commit(part.id);
+  return logits;
+}
+
+std::vector<Rows> ModelRunner::Step(const std::vector<Part>& parts) {
+  const Rows rows = AsRows(Advance(parts));
   std::vector<Rows> out;
   auto next = rows.begin();
-  for (size_t i = 0; i < parts.size(); ++i) {
-    manager_.Commit(parts[i].id);
-    out.emplace_back(next, next + batch.chunks[i].num_logits);
-    next += batch.chunks[i].num_logits;
+  for (const Part& part : parts) {
+    const int wanted = part.num_logits < 0 ? static_cast<int>(part.ids.size())
+                                           : part.num_logits;
+    out.emplace_back(next, next + wanted);
+    next += wanted;
   }
   return out;
 }
 
 Rows ModelRunner::Forward(const backends::Batch& batch) {
-  const int width = config().vocabulary_size;
-  std::vector<float> logits(int64_t{batch.logits_rows()} * width);
-  Check(model_->Forward(batch, *storage_, absl::MakeSpan(logits)));
+  return AsRows(Compute(batch));
+}
+
+absl::Span<const float> ModelRunner::Compute(const backends::Batch& batch) {
+  const size_t size = size_t(batch.logits_rows()) * config().vocabulary_size;
+  logits_.resize(std::max(logits_.size(), size));
+  const absl::Span<float> logits = absl::MakeSpan(logits_).first(size);
+  Check(model_->Forward(batch, *storage_, logits));
+  return logits;
+}
+
+Rows ModelRunner::AsRows(absl::Span<const float> logits) const {
+  const size_t width = config().vocabulary_size;
   Rows rows;
-  for (int row = 0; row < batch.logits_rows(); ++row) {
-    const auto first = logits.begin() + int64_t{row} * width;
-    rows.emplace_back(first, first + width);
+  for (; !logits.empty(); logits.remove_prefix(width)) {
+    rows.emplace_back(logits.begin(), logits.begin() + width);
   }
   return rows;
 }

@@ -68,17 +68,24 @@ class ModelRunner {
   };
   std::vector<Rows> Step(const std::vector<Part>& parts);
 
+  // The same, in one piece and not copied; valid until the next step.
+  absl::Span<const float> Advance(const std::vector<Part>& parts);
+
   // A step whose views the test has made itself; the wanted logits, in order.
   Rows Forward(const backends::Batch& batch);
 
   cache::CacheManager& manager() { return manager_; }
   cache::KvStorage& storage() { return *storage_; }
   const backends::ModelConfig& config() const { return model_->config(); }
+  backends::PhaseTimes phase_times() const { return model_->phase_times(); }
 
  private:
   ModelRunner(const ModelRunnerOptions& options, const cache::KvSpec& spec,
               std::unique_ptr<backends::Model> model,
               std::unique_ptr<cache::KvStorage> storage);
+
+  absl::Span<const float> Compute(const backends::Batch& batch);
+  Rows AsRows(absl::Span<const float> logits) const;
 
   const ModelRunnerOptions options_;
   const std::unique_ptr<backends::Model> model_;
@@ -86,6 +93,7 @@ class ModelRunner {
   cache::CacheManager manager_;
   // Of the sequences that Read has read.
   std::map<cache::SequenceId, std::vector<int32_t>> texts_;
+  std::vector<float> logits_;  // of the last step, at its front
 };
 
 // `count` token ids below `vocabulary_size`, by seed.

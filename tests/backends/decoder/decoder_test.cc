@@ -98,6 +98,21 @@ TEST_F(DecoderTest, TellsOfADeviceThatFailed) {
   EXPECT_EQ(Forward(std::move(ops)).message(), "the device is gone");
 }
 
+TEST_F(DecoderTest, AddsUpWhatEachPhaseTakes) {
+  NoStorage storage;
+  const auto model = NewDecoder(std::make_unique<RecordingOps>(&calls_));
+  for (const absl::Duration time : model->phase_times()) {
+    EXPECT_EQ(time, absl::ZeroDuration());
+  }
+  ASSERT_TRUE(model->Forward({}, storage, {}).ok());
+  const PhaseTimes once = model->phase_times();
+  ASSERT_TRUE(model->Forward({}, storage, {}).ok());
+  for (int i = 0; i < kNumPhases; ++i) {
+    EXPECT_GT(once[i], absl::ZeroDuration()) << PhaseName(i);
+    EXPECT_GT(model->phase_times()[i], once[i]) << PhaseName(i);
+  }
+}
+
 TEST_F(DecoderTest, IsOfTheShapeOfItsOperations) {
   const auto model = NewDecoder(std::make_unique<RecordingOps>(&calls_));
   EXPECT_EQ(model->config().num_layers, 2);

@@ -42,6 +42,7 @@ const std::map<std::string, Row>& Table() {
       {"millrace_session_duration_seconds", {"histogram", {"reason"}}},
       {"millrace_engine_step_seconds", {"histogram", {"model", "backend"}}},
       {"millrace_engine_batch_rows", {"histogram", {"model", "backend"}}},
+      {"millrace_engine_phase_seconds_total", {"counter", {"model", "phase"}}},
       {"millrace_engine_last_step_age_seconds", {"gauge", {"model"}}},
       {"millrace_nonfinite_logits_total", {"counter", {"model"}}},
       {"millrace_admission_rejected_total", {"counter", {"reason"}}},
@@ -114,6 +115,7 @@ class MetricsTest : public testing::Test {
     metrics_.SetModel({.name = "tiny",
                        .backend = "reference",
                        .policies = {"full", "sinks"},
+                       .phases = {"attention"},
                        .block_tokens = 16,
                        .num_blocks = 100,
                        .load_seconds = 1.5});
@@ -215,6 +217,7 @@ TEST_F(MetricsTest, SamplesAtEachScrape) {
     sample.kv_total_bytes = 1000;
     sample.kv_reserved_bytes = 250;
     sample.paused = paused;
+    sample.phase_seconds["attention"] = 0.25 * paused;
     return sample;
   });
   EXPECT_EQ(Value("millrace_sessions{state=\"paused\"}"), 3);
@@ -223,6 +226,9 @@ TEST_F(MetricsTest, SamplesAtEachScrape) {
   EXPECT_EQ(Value("millrace_stream_paused_total"), 2);
   paused = 5;
   EXPECT_EQ(Value("millrace_stream_paused_total"), 5);
+  EXPECT_EQ(Value("millrace_engine_phase_seconds_total{model=\"tiny\","
+                  "phase=\"attention\"}"),
+            1.25);
 }
 
 TEST_F(MetricsTest, TellsTheDrain) {
