@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -13,7 +14,6 @@
 #include "absl/strings/str_format.h"
 #include "clients/cli/commands.h"
 #include "clients/cli/common.h"
-#include "clients/cli/usage_json.h"
 
 namespace millrace::cli {
 namespace {
@@ -26,10 +26,10 @@ struct BenchFlags {
   bool json = false;
 };
 
-// Figures of one round, over all requests that ran at once.
+// Figures of one round, by the clock of the client.
 struct Round {
-  double prefill = 0;      // tokens/s: prompt over time to first token
-  double decode = 0;       // tokens/s: all requests together
+  double prefill = 0;      // tokens/s: prompts over time to last first token
+  double decode = 0;       // tokens/s: all requests, while all of them write
   double first_token = 0;  // seconds, median
 };
 
@@ -54,39 +54,60 @@ v1::GenerateRequest MakeRequest(const BenchFlags& flags, int number) {
   return request;
 }
 
-absl::StatusOr<Round> RunRound(client::Client& client,
-                               const BenchFlags& flags) {
+// When tokens of one request came, in seconds since the round began; several
+// of one message came at once.
+using Arrivals = std::vector<double>;
+
+absl::StatusOr<std::vector<Arrivals>> RunRequests(client::Client& client,
+                                                  const BenchFlags& flags) {
   const int n = flags.concurrency;
-  std::vector<absl::StatusOr<v1::GenerateFinished>> finished(
-      n, absl::UnknownError("not run"));
+  std::vector<absl::Status> ended(n);
+  std::vector<Arrivals> arrivals(n);
   std::vector<std::thread> threads;
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < n; ++i) {
     threads.emplace_back([&, i] {
-      finished[i] = client.Generate(MakeRequest(flags, i), [](const auto&) {
+      const auto on_event = [&](const v1::GenerateResponse& event) {
+        const std::chrono::duration<double> now =
+            std::chrono::steady_clock::now() - start;
+        arrivals[i].insert(arrivals[i].end(), event.output().token_ids_size(),
+                           now.count());
         return !InterruptFlag::raised();
-      });
+      };
+      ended[i] = client.Generate(MakeRequest(flags, i), on_event).status();
     });
   }
   for (std::thread& thread : threads) thread.join();
-  const std::chrono::duration<double> wall =
-      std::chrono::steady_clock::now() - start;
-
-  std::vector<double> first_tokens;
-  double decode_seconds = 0, tokens = 0;
-  for (const auto& result : finished) {
-    if (!result.ok()) return result.status();
-    first_tokens.push_back(Seconds(result->usage().time_to_first_token()));
-    decode_seconds =
-        std::max(decode_seconds, Seconds(result->usage().decode()));
-    tokens += static_cast<double>(result->usage().generated_tokens()) - 1;
+  for (const absl::Status& status : ended) {
+    if (!status.ok()) return status;
   }
-  Round round;
-  round.first_token = Median(first_tokens);
-  round.prefill = n * flags.prompt_tokens /
-                  *std::max_element(first_tokens.begin(), first_tokens.end());
-  round.decode = tokens / (decode_seconds > 0 ? decode_seconds : wall.count());
-  return round;
+  return arrivals;
+}
+
+absl::StatusOr<Round> RunRound(client::Client& client,
+                               const BenchFlags& flags) {
+  const auto arrivals = RunRequests(client, flags);
+  if (!arrivals.ok()) return arrivals.status();
+  std::vector<double> first_tokens;
+  double begin = 0, end = std::numeric_limits<double>::infinity();
+  for (const Arrivals& of_one : *arrivals) {
+    first_tokens.push_back(of_one.front());
+    begin = std::max(begin, of_one.front());
+    end = std::min(end, of_one.back());
+  }
+  if (end <= begin) {
+    return absl::FailedPreconditionError(
+        "the first request was done before the last began to write; ask for "
+        "more --max_tokens");
+  }
+  double tokens = 0;
+  for (const Arrivals& of_one : *arrivals) {
+    tokens += std::count_if(of_one.begin(), of_one.end(),
+                            [&](double t) { return t > begin && t <= end; });
+  }
+  return Round{.prefill = flags.concurrency * flags.prompt_tokens / begin,
+               .decode = tokens / (end - begin),
+               .first_token = Median(first_tokens)};
 }
 
 int Bench(const BenchFlags& flags, const Globals& globals) {

@@ -94,7 +94,7 @@ def test_sessions_lists_and_ends(server):
 
 
 def test_bench_prints_medians(server):
-    done = run(server, "bench", "--prompt_tokens=32", "--max_tokens=8",
+    done = run(server, "bench", "--prompt_tokens=32", "--max_tokens=32",
                "--rounds=1", "--concurrency=2", "--json")
     figures = json.loads(done.stdout)
     assert figures["decode_tokens_per_second"] > 0
