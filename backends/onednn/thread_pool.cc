@@ -5,8 +5,9 @@
 namespace millrace::backends::onednn {
 namespace {
 
-// A pause is some 40 to 140 cycles: 100 of them are 2 to 5 microseconds.
-constexpr int kSpins = 100;
+// A pause is some 40 to 140 cycles: so many are 5 to 15 microseconds, longer
+// than threads wait for one another at the end of a phase.
+constexpr int kSpins = 300;
 // Yields before an idle worker sleeps: well above a phase, below a step.
 constexpr int kYields = 200;
 
@@ -61,11 +62,14 @@ void ThreadPool::Run(int n, int chunk, Work work) {
 
 void ThreadPool::CloseGate() {
   gate_.fetch_and(~kOpen, std::memory_order_relaxed);
-  for (int i = 0; gate_.load(std::memory_order_acquire) != 0; ++i) {
+  for (int i = 0;; ++i) {
+    const int32_t inside = gate_.load(std::memory_order_acquire);
+    if (inside == 0) return;
     if (i < kSpins) {
       Pause();
     } else {
-      std::this_thread::yield();
+      // Frees this core for the one inside, should it have lost its own.
+      gate_.wait(inside, std::memory_order_acquire);
     }
   }
 }
@@ -112,7 +116,9 @@ void ThreadPool::WorkerLoop(int worker) {
     if (stopping_.load(std::memory_order_relaxed)) return;
     if (!Enter()) continue;
     Claim(worker);
-    gate_.fetch_sub(1, std::memory_order_release);
+    if (gate_.fetch_sub(1, std::memory_order_release) == 1) {
+      gate_.notify_one();
+    }
   }
 }
 

@@ -25,7 +25,7 @@ namespace millrace::backends::onednn {
 // Run waits for those alone who have begun to work: a thread that the system
 // has not scheduled in time takes no part, as when other processes want the
 // cores. Idle threads spin for some microseconds, then yield, then sleep; Run's
-// end spins and then yields. Run allocates nothing.
+// end spins and then sleeps. Run allocates nothing.
 class ThreadPool {
  public:
   // REQUIRES: num_threads >= 1, the caller's included.
