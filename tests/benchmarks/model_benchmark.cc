@@ -1,25 +1,35 @@
-// Decode and prefill of a real model, with the machine's read bandwidth before
-// and after each figure, because it moves within minutes.
+// Measures a model in this process, step by step as it is told on standard
+// input, so that a script can take turns with others on the same machine.
 //
-//   model_benchmark --model=model.gguf --threads=2 --rounds=5
+//   model_benchmark --model=model.gguf --threads=2
 //
-// A round is: probe, prefill, probe, decode at each depth, probe. Printed are
-// medians with the 10th and 90th percentile of the rounds, and for decode B:
-// bytes that must be read per token (weights once, K/V once) times tokens per
-// second, over the probe's bytes per second.
+// First it prints a line of JSON about itself. Then each line of input is
+// answered by one line of JSON:
 //
-// With --moved, each decode is done twice more: with keys that were turned
-// elsewhere than where they are looked at, half of them all by different leads,
-// and with attention added up as well (cache/kv_view.h); printed is the time of
-// a step as a share of the plain one's of the same round.
+//   probe MIB            read bandwidth, median of 9 passes: bytes_per_second
+//   prefill TOKENS       one new sequence: seconds
+//   decode SESSIONS DEPTH STEPS [moved|sums]
+//                        at most 128 steps of all of them, DEPTH tokens in
+//                        each cache before: seconds. With `moved` all keys were
+//                        turned elsewhere than where they are looked at, half
+//                        of them by different leads; with `sums` attention is
+//                        added up too
+//   stream NAME TOKENS   reads into the sequence of that name under
+//                        sinks:sink_tokens=4,window_tokens=1020: seconds
+//   write NAME STEPS     its next steps: step_seconds, a list
+//   phases               what all steps since the last such command took:
+//                        seconds by phase
 //
-// With several --kv_dtypes their rounds alternate, and each decode is also
-// printed as a share of the first dtype's of the same round.
+// Logits are computed of the last row of each chunk. Token ids do not matter
+// for speed and are made up.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <iostream>
+#include <map>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +37,9 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "backends/model_file/registry.h"
 #include "backends/registry.h"
 #include "cache/cache_manager.h"
@@ -40,179 +53,176 @@ ABSL_FLAG(std::string, model, "", "Model file (GGUF).");
 ABSL_FLAG(std::string, backend, "onednn", "Backend.");
 ABSL_FLAG(std::string, cpu_kernels, "auto", "Kernels of the CPU backend.");
 ABSL_FLAG(int, threads, 2, "Compute threads.");
-ABSL_FLAG(int, rounds, 5, "Rounds of measuring.");
-ABSL_FLAG(int, prompt, 512, "Tokens of a prefill.");
 ABSL_FLAG(int, chunk, 64, "Tokens of a prefill chunk.");
-ABSL_FLAG(int, decode, 64, "Tokens decoded at each depth.");
-ABSL_FLAG(bool, moved, false, "Also decode with moved keys and with sums.");
-ABSL_FLAG(std::vector<std::string>, kv_dtypes,
-          (std::vector<std::string>{"f16"}),
-          "How keys and values are stored, a list.");
-ABSL_FLAG(std::vector<std::string>, depths,
-          (std::vector<std::string>{"256", "2048"}),
-          "Tokens in the cache before decoding, a list.");
+ABSL_FLAG(int, blocks, 4096, "Blocks of 16 tokens for keys and values.");
+ABSL_FLAG(std::string, kv_dtype, "", "How they are stored; empty: as served.");
 
 namespace millrace::benchmarks {
 namespace {
 
+using cache::SequenceId;
 using testing::ModelRunner;
 
-double Now() {
-  const std::chrono::duration<double> now =
-      std::chrono::steady_clock::now().time_since_epoch();
-  return now.count();
-}
+constexpr char kStreamPolicy[] = "sinks:sink_tokens=4,window_tokens=1020";
 
-// A figure's values over the rounds.
-struct Series {
-  std::string name;
-  std::vector<double> values;
-
-  double Percentile(double p) const {
-    std::vector<double> sorted = values;
-    std::sort(sorted.begin(), sorted.end());
-    return sorted[static_cast<size_t>(p * (sorted.size() - 1) + 0.5)];
-  }
-  void Print(const char* unit) const {
-    std::printf("%-28s %8.1f %s   p10 %.1f  p90 %.1f\n", name.c_str(),
-                Percentile(0.5), unit, Percentile(0.1), Percentile(0.9));
-  }
-};
-
-class ModelBenchmark {
+class Stopwatch {
  public:
-  ModelBenchmark(const backends::ModelFile& file, int64_t weight_bytes,
-                 cache::KvDtype dtype)
-      : weight_bytes_(weight_bytes),
-        threads_(absl::GetFlag(FLAGS_threads)),
-        runner_(*ModelRunner::Create(
-            file, {.backend = absl::GetFlag(FLAGS_backend),
-                   .backend_options = {.num_threads = threads_,
-                                       .cpu_kernels =
-                                           absl::GetFlag(FLAGS_cpu_kernels)},
-                   .kv_dtype = dtype,
-                   .max_rows = std::max(128, absl::GetFlag(FLAGS_chunk)),
-                   .num_blocks = 1200})) {
-    for (const std::string& depth : absl::GetFlag(FLAGS_depths)) {
-      depths_.push_back(std::stoi(depth));
-      decode_.push_back({"decode at " + depth, {}});
-      share_.push_back({"B of decode at " + depth, {}});
-      moved_.push_back({"time, keys moved, at " + depth, {}});
-      summed_.push_back({"time, and sums, at " + depth, {}});
-    }
-  }
-
-  void Round() {
-    double before = Probe();
-    prefill_.values.push_back(Prefill(absl::GetFlag(FLAGS_prompt)));
-    for (size_t i = 0; i < depths_.size(); ++i) {
-      const double rate = Decode(depths_[i], Extra::kNone);
-      const double after = Probe();
-      decode_[i].values.push_back(rate);
-      share_[i].values.push_back(200 * rate * BytesPerToken(depths_[i]) /
-                                 (before + after));
-      before = after;
-      if (!absl::GetFlag(FLAGS_moved)) continue;
-      moved_[i].values.push_back(100 * rate /
-                                 Decode(depths_[i], Extra::kMoved));
-      summed_[i].values.push_back(100 * rate /
-                                  Decode(depths_[i], Extra::kSums));
-    }
-  }
-
-  void Print() const {
-    std::printf(
-        "K/V in %s\n",
-        std::string(KvDtypeName(runner_->manager().spec().dtype)).c_str());
-    probe_.Print("GB/s");
-    prefill_.Print("tok/s");
-    for (const Series& series : decode_) series.Print("tok/s");
-    for (const Series& series : share_) series.Print("%    ");
-    if (!absl::GetFlag(FLAGS_moved)) return;
-    for (const Series& series : moved_) series.Print("%    ");
-    for (const Series& series : summed_) series.Print("%    ");
-  }
-
-  // Decode as a share of another's, round by round.
-  void PrintAgainst(const ModelBenchmark& other) const {
-    for (size_t i = 0; i < depths_.size(); ++i) {
-      Series ratio{decode_[i].name + ", share", {}};
-      for (size_t round = 0; round < decode_[i].values.size(); ++round) {
-        ratio.values.push_back(100 * decode_[i].values[round] /
-                               other.decode_[i].values[round]);
-      }
-      ratio.Print("%    ");
-    }
+  double Seconds() const {
+    return std::chrono::duration<double>(Clock::now() - start_).count();
   }
 
  private:
-  double Probe() {
-    const double rate = memory_.BytesPerSecond(threads_, 9);
-    probe_.values.push_back(rate * 1e-9);
-    return rate;
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start_ = Clock::now();
+};
+
+std::string Answer(const char* name, double value) {
+  return absl::StrCat("{\"", name, "\": ", absl::SixDigits(value), "}");
+}
+
+class ModelBenchmark {
+ public:
+  ModelBenchmark(std::unique_ptr<ModelRunner> runner, int threads, int chunk)
+      : runner_(std::move(runner)), threads_(threads), chunk_(chunk) {}
+
+  const cache::KvSpec& kv_spec() { return runner_->manager().spec(); }
+
+  std::string Probe(int mib) {
+    std::unique_ptr<ReadProbe>& probe = probes_[mib];
+    if (!probe) probe = std::make_unique<ReadProbe>(size_t(mib) << 20);
+    return Answer("bytes_per_second", probe->BytesPerSecond(threads_, 9));
   }
 
-  double BytesPerToken(int depth) const {
-    return weight_bytes_ + 1.0 * runner_->manager().spec().BytesPerToken() *
-                               (depth + 0.5 * absl::GetFlag(FLAGS_decode));
+  std::string Prefill(int tokens) {
+    const Stopwatch watch;
+    const SequenceId id = runner_->Open(testing::NamedPolicy("full"));
+    Append(id, tokens);
+    const double seconds = watch.Seconds();
+    runner_->manager().Close(id);
+    return Answer("seconds", seconds);
   }
 
-  cache::SequenceId OpenAt(int depth) {
-    const cache::SequenceId id = runner_->Open(testing::NamedPolicy("full"));
-    const int chunk = absl::GetFlag(FLAGS_chunk);
-    for (int t = 0; t < depth; t += chunk) {
-      Step(id, t, std::min(chunk, depth - t));
+  std::string Decode(int sessions, int depth, int steps,
+                     const std::string& extra) {
+    if (steps > kMostSteps) return "{\"error\": \"too many steps\"}";
+    std::vector<SequenceId> ids;
+    for (int i = 0; i < sessions; ++i) ids.push_back(OpenAt(i, depth));
+    const double seconds =
+        extra.empty() ? DecodePlain(ids, steps)
+                      : DecodeMoved(ids, depth, steps, extra == "sums");
+    for (const SequenceId id : ids) {
+      if (!runner_->manager().Truncate(id, depth).ok()) std::abort();
     }
-    return id;
+    return Answer("seconds", seconds);
   }
 
-  // Ids do not matter for speed.
-  void Step(cache::SequenceId id, int t, int n) {
+  std::string Phases() {
+    const backends::PhaseTimes now = runner_->phase_times();
+    std::vector<std::string> parts;
+    for (int i = 0; i < backends::kNumPhases; ++i) {
+      parts.push_back(absl::StrCat(
+          "\"", backends::PhaseName(i),
+          "\": ", absl::ToDoubleSeconds(now[i] - phases_told_[i])));
+    }
+    phases_told_ = now;
+    return absl::StrCat("{", absl::StrJoin(parts, ", "), "}");
+  }
+
+  std::string Stream(const std::string& name, int64_t tokens) {
+    const auto [stream, is_new] = streams_.try_emplace(name);
+    if (is_new) {
+      stream->second = runner_->Open(testing::NamedPolicy(kStreamPolicy));
+    }
+    const Stopwatch watch;
+    Append(stream->second, tokens);
+    return Answer("seconds", watch.Seconds());
+  }
+
+  std::string Write(const std::string& name, int steps) {
+    const auto stream = streams_.find(name);
+    if (stream == streams_.end()) return "{\"error\": \"no such stream\"}";
+    std::vector<double> seconds;
+    for (int i = 0; i < steps; ++i) {
+      const Stopwatch watch;
+      Step({stream->second});
+      seconds.push_back(watch.Seconds());
+    }
+    return absl::StrCat("{\"step_seconds\": [",
+                        absl::StrJoin(seconds, ", ",
+                                      [](std::string* out, double s) {
+                                        absl::StrAppend(out,
+                                                        absl::SixDigits(s));
+                                      }),
+                        "]}");
+  }
+
+ private:
+  std::vector<int32_t> Ids(int64_t begin, int n) {
     std::vector<int32_t> ids(n);
     for (int i = 0; i < n; ++i) {
-      ids[i] = (7919 * (t + i) + 13) % runner_->config().vocabulary_size;
+      ids[i] = (7919 * (begin + i) + 13) % runner_->config().vocabulary_size;
     }
-    runner_->Step({{id, std::move(ids), 1}});
+    return ids;
   }
 
-  // Tokens per second; logits of the last row of each chunk alone.
-  double Prefill(int tokens) {
-    const double start = Now();
-    const cache::SequenceId id = OpenAt(tokens);
-    const double seconds = Now() - start;
-    runner_->manager().Close(id);
-    return tokens / seconds;
+  void Append(SequenceId id, int64_t tokens) {
+    const int64_t end = runner_->manager().Length(id) + tokens;
+    for (int64_t t; (t = runner_->manager().Length(id)) < end;) {
+      runner_->Advance({{id, Ids(t, std::min<int64_t>(chunk_, end - t)), 1}});
+    }
   }
 
-  enum class Extra { kNone, kMoved, kSums };
+  void Step(const std::vector<SequenceId>& sequences) {
+    std::vector<ModelRunner::Part> parts;
+    for (const SequenceId id : sequences) {
+      parts.push_back({id, Ids(runner_->manager().Length(id), 1), 1});
+    }
+    runner_->Advance(parts);
+  }
 
-  double Decode(int depth, Extra extra) {
-    const cache::SequenceId id = OpenAt(depth);
-    const int n = absl::GetFlag(FLAGS_decode);
-    const cache::KvSpec& spec = runner_->manager().spec();
+  static constexpr int kMostSteps = 128;
+
+  // Number `i` of those with so many tokens; kept for the next time.
+  SequenceId OpenAt(int i, int depth) {
+    std::vector<SequenceId>& open = open_[depth];
+    while (static_cast<int>(open.size()) <= i) {
+      open.push_back(runner_->Open(testing::NamedPolicy(absl::StrCat(
+                                       "full:max_tokens=", depth + kMostSteps)),
+                                   kMostSteps));
+      Append(open.back(), depth);
+    }
+    return open[i];
+  }
+
+  double DecodePlain(const std::vector<SequenceId>& ids, int steps) {
+    const Stopwatch watch;
+    for (int i = 0; i < steps; ++i) Step(ids);
+    return watch.Seconds();
+  }
+
+  double DecodeMoved(const std::vector<SequenceId>& ids, int depth, int steps,
+                     bool sum) {
+    const cache::KvSpec& spec = kv_spec();
     cache::HeadTable<int64_t> positions(spec.num_layers, spec.num_kv_heads,
-                                        depth + n);
-    cache::HeadTable<float> sums(spec.num_layers, spec.num_kv_heads, depth + n);
+                                        depth + steps);
+    cache::HeadTable<float> sums(spec.num_layers, spec.num_kv_heads,
+                                 depth + steps);
     Move(depth, positions);
-    const double start = Now();
-    for (int i = 0; i < n; ++i) {
-      if (extra == Extra::kNone) {
-        Step(id, depth + i, 1);
-        continue;
+    const Stopwatch watch;
+    for (int i = 0; i < steps; ++i) {
+      for (const SequenceId id : ids) {
+        cache::KvView view = *runner_->manager().Reserve(id, 1);
+        view.row_offset = kMovedBy;
+        view.key_positions = &positions;
+        if (sum) view.attention = {{1}, 0.999f, &sums};
+        const std::vector<int32_t> token = Ids(depth + i, 1);
+        backends::Batch batch;
+        batch.chunks.push_back({token, depth + i + kMovedBy, &view, 1});
+        runner_->Forward(batch);
+        runner_->manager().Commit(id);
       }
-      cache::KvView view = *runner_->manager().Reserve(id, 1);
-      view.row_offset = kMovedBy;
-      view.key_positions = &positions;
-      if (extra == Extra::kSums) view.attention = {{1}, 0.999f, &sums};
-      const std::vector<int32_t> ids = {5};
-      backends::Batch batch;
-      batch.chunks.push_back({ids, depth + i + kMovedBy, &view, 1});
-      runner_->Forward(batch);
-      runner_->manager().Commit(id);
     }
-    const double seconds = Now() - start;
-    runner_->manager().Close(id);
-    return n / seconds;
+    return watch.Seconds();
   }
 
   static constexpr int64_t kMovedBy = 10'000'000;
@@ -229,50 +239,96 @@ class ModelBenchmark {
     }
   }
 
-  const int64_t weight_bytes_;
-  const int threads_;
-  const ReadProbe memory_{size_t{96} << 20};
   const std::unique_ptr<ModelRunner> runner_;
-  std::vector<int> depths_;
-  Series probe_{"read probe, 96 MiB", {}};
-  Series prefill_{"prefill", {}};
-  std::vector<Series> decode_, share_, moved_, summed_;
+  const int threads_, chunk_;
+  std::map<int, std::unique_ptr<ReadProbe>> probes_;
+  std::map<int, std::vector<SequenceId>> open_;  // by depth
+  std::map<std::string, SequenceId> streams_;
+  backends::PhaseTimes phases_told_ = {};
 };
 
-int Main() {
-  auto file = backends::OpenModelFile(absl::GetFlag(FLAGS_model), {});
-  if (!file.ok()) {
-    std::fprintf(stderr, "%s\n", file.status().ToString().c_str());
-    return 1;
+std::string Execute(ModelBenchmark& benchmark, const std::string& line) {
+  std::istringstream in(line);
+  std::string what, name, extra;
+  int64_t a = 0, b = 0, c = 0;
+  in >> what;
+  if (what == "probe" && in >> a) return benchmark.Probe(a);
+  if (what == "prefill" && in >> a) return benchmark.Prefill(a);
+  if (what == "decode" && in >> a >> b >> c) {
+    in >> extra;
+    return benchmark.Decode(a, b, c, extra);
   }
-  const backends::BackendOptions options = {
-      .num_threads = absl::GetFlag(FLAGS_threads),
-      .cpu_kernels = absl::GetFlag(FLAGS_cpu_kernels)};
-  auto backend = backends::NewBackend(absl::GetFlag(FLAGS_backend), options);
-  if (!backend.ok()) {
-    std::fprintf(stderr, "%s\n", backend.status().ToString().c_str());
-    return 1;
-  }
-  const backends::ModelFileInfo& info = (*file)->info();
-  std::printf("%s\nmodel %.16s..., %s, prefill in chunks of %d\n",
-              (*backend)->DeviceInfo().c_str(), info.sha256.c_str(),
-              info.weight_types.c_str(), absl::GetFlag(FLAGS_chunk));
-  std::vector<std::unique_ptr<ModelBenchmark>> benchmarks;
-  for (const std::string& name : absl::GetFlag(FLAGS_kv_dtypes)) {
-    const std::optional<cache::KvDtype> dtype = cache::FindKvDtype(name);
-    if (!dtype) {
-      std::fprintf(stderr, "--kv_dtypes: there is no '%s'\n", name.c_str());
-      return 1;
+  if (what == "stream" && in >> name >> a) return benchmark.Stream(name, a);
+  if (what == "phases") return benchmark.Phases();
+  if (what == "write" && in >> name >> a) return benchmark.Write(name, a);
+  return "{\"error\": \"not understood\"}";
+}
+
+// Of the matrices that each phase reads.
+std::string PhaseBytes(const backends::ModelFile& file) {
+  std::map<std::string, int64_t> bytes;
+  for (const std::string& name : file.TensorNames()) {
+    const backends::TensorView tensor = *file.FindTensor(name);
+    for (const auto& [part, phase] : {std::pair{"attn_q", "attention_input"},
+                                      {"attn_k", "attention_input"},
+                                      {"attn_v", "attention_input"},
+                                      {"attn_output", "attention_output"},
+                                      {"ffn_gate", "feed_forward_in"},
+                                      {"ffn_up", "feed_forward_in"},
+                                      {"ffn_down", "feed_forward_out"}}) {
+      if (absl::StrContains(name, part)) bytes[phase] += tensor.data.size();
     }
-    benchmarks.push_back(
-        std::make_unique<ModelBenchmark>(**file, info.file_bytes, *dtype));
+    const bool tied = file.config().tied_embedding;
+    if (name == (tied ? "token_embd.weight" : "output.weight")) {
+      bytes["logits"] += tensor.data.size();
+    }
   }
-  for (int i = 0; i < absl::GetFlag(FLAGS_rounds); ++i) {
-    for (const auto& benchmark : benchmarks) benchmark->Round();
-  }
-  for (const auto& benchmark : benchmarks) {
-    benchmark->Print();
-    if (benchmark != benchmarks[0]) benchmark->PrintAgainst(*benchmarks[0]);
+  return absl::StrCat("{",
+                      absl::StrJoin(bytes, ", ",
+                                    [](std::string* out, const auto& entry) {
+                                      absl::StrAppend(out, "\"", entry.first,
+                                                      "\": ", entry.second);
+                                    }),
+                      "}");
+}
+
+template <typename T>
+T ValueOrExit(absl::StatusOr<T> value) {
+  if (value.ok()) return *std::move(value);
+  std::cerr << value.status() << "\n";
+  std::exit(1);
+}
+
+int Main() {
+  const auto file =
+      ValueOrExit(backends::OpenModelFile(absl::GetFlag(FLAGS_model), {}));
+  const int threads = absl::GetFlag(FLAGS_threads);
+  const int chunk = absl::GetFlag(FLAGS_chunk);
+  const std::string name = absl::GetFlag(FLAGS_backend);
+  const backends::BackendOptions options = {
+      .num_threads = threads, .cpu_kernels = absl::GetFlag(FLAGS_cpu_kernels)};
+  const auto backend = ValueOrExit(backends::NewBackend(name, options));
+  const cache::KvDtype dtype =
+      cache::FindKvDtype(absl::GetFlag(FLAGS_kv_dtype))
+          .value_or(backend->capabilities().kv_dtypes.front());
+  ModelBenchmark benchmark(
+      ValueOrExit(ModelRunner::Create(
+          *file, {.backend = name,
+                  .backend_options = options,
+                  .kv_dtype = dtype,
+                  .max_rows = std::max(128, chunk),
+                  .num_blocks = absl::GetFlag(FLAGS_blocks)})),
+      threads, chunk);
+  std::cout << "{\"device\": \"" << backend->DeviceInfo()
+            << "\", \"kv_dtype\": \"" << KvDtypeName(dtype)
+            << "\", \"kv_bytes_per_token\": "
+            << benchmark.kv_spec().BytesPerToken()
+            << ", \"weight_bytes\": " << file->info().file_bytes
+            << ", \"parameters\": " << file->info().num_parameters
+            << ", \"phase_bytes\": " << PhaseBytes(*file) << ", \"sha256\": \""
+            << file->info().sha256 << "\"}" << std::endl;
+  for (std::string line; std::getline(std::cin, line);) {
+    std::cout << Execute(benchmark, line) << std::endl;
   }
   return 0;
 }
@@ -281,7 +337,7 @@ int Main() {
 }  // namespace millrace::benchmarks
 
 int main(int argc, char** argv) {
-  absl::SetProgramUsageMessage("measures decode and prefill of a model");
+  absl::SetProgramUsageMessage("measures a model as standard input says");
   absl::ParseCommandLine(argc, argv);
   return millrace::benchmarks::Main();
 }
