@@ -127,7 +127,7 @@ class Reader {
       if (!event.ok()) return event.status();
       if (event->has_turn_started()) {
         Advance(event->turn_started().text_position());
-        AddRow();
+        if (position_ > row_position_) AddRow();
         std::cout << "\n" << Dim(absl::StrCat(name_, " writes:")) << " ";
       }
       Note(*event);
