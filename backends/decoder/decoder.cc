@@ -16,14 +16,7 @@ class Decoder final : public Model {
                        absl::Span<float> logits) override {
     const absl::Status begun = ops_->Begin(batch, kv);
     if (!begun.ok()) return begun;
-    ops_->Embed();
-    for (int layer = 0; layer < config().num_layers; ++layer) {
-      ops_->AttentionInput(layer);
-      ops_->Attention(layer);
-      ops_->AttentionOutput(layer);
-      ops_->FeedForwardIn(layer);
-      ops_->FeedForwardOut(layer);
-    }
+    RunLayers(*ops_);
     return ops_->Logits(logits);
   }
 
@@ -32,6 +25,17 @@ class Decoder final : public Model {
 };
 
 }  // namespace
+
+void RunLayers(Ops& ops) {
+  ops.Embed();
+  for (int layer = 0; layer < ops.config().num_layers; ++layer) {
+    ops.AttentionInput(layer);
+    ops.Attention(layer);
+    ops.AttentionOutput(layer);
+    ops.FeedForwardIn(layer);
+    ops.FeedForwardOut(layer);
+  }
+}
 
 std::unique_ptr<Model> NewDecoder(std::unique_ptr<Ops> ops) {
   return std::make_unique<Decoder>(std::move(ops));

@@ -13,6 +13,9 @@
 
 namespace millrace::backends {
 
+// The operations between Begin and Logits, in their order.
+void RunLayers(Ops& ops);
+
 // Makes a model of a backend's operations.
 std::unique_ptr<Model> NewDecoder(std::unique_ptr<Ops> ops);
 
