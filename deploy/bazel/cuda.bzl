@@ -108,6 +108,9 @@ def cuda_library(name, toolkit, srcs, hdrs = [], deps = [], visibility = None):
         name = name,
         srcs = [":%s_objects" % name],
         hdrs = hdrs,
+        # The runtime library is static and its symbols are hidden: what uses it
+        # is linked into the same file.
+        linkstatic = True,
         deps = deps + ["@cuda//:cudart"],
         visibility = visibility,
     )
