@@ -1,5 +1,7 @@
 #include "tests/testing/backends_under_test.h"
 
+#include <cstdlib>
+#include <string>
 #include <utility>
 
 #include "backends/cuda/backend.h"
@@ -77,6 +79,11 @@ absl::StatusOr<std::unique_ptr<backends::Backend>> BackendUnderTest::New(
                                 : backends::NewBackend(backend, options);
 }
 
+bool BackendUnderTest::RunsAllCases() const {
+  const char* const full = std::getenv("MILLRACE_FULL");
+  return !is_slow || (full != nullptr && std::string(full) == "1");
+}
+
 const std::vector<BackendUnderTest>& BackendsUnderTest() {
   static const auto* backends = new std::vector<BackendUnderTest>{
       {.name = "reference",
@@ -92,6 +99,7 @@ const std::vector<BackendUnderTest>& BackendsUnderTest() {
        .new_ops = NewCudaOps},
       {.name = "cuda_emulated",
        .backend = "cuda",
+       .is_slow = true,
        .new_backend = NewEmulatedCudaBackend,
        .new_ops = NewEmulatedCudaOps},
   };
@@ -101,9 +109,18 @@ const std::vector<BackendUnderTest>& BackendsUnderTest() {
 std::vector<BackendUnderTest> BackendsAsChosen() {
   std::vector<BackendUnderTest> chosen;
   for (const BackendUnderTest& backend : BackendsUnderTest()) {
-    if (backend.cpu_kernels == "auto" && backend.New(backend.Options(1)).ok()) {
+    if (backend.cpu_kernels == "auto" && !backend.is_slow &&
+        backend.New(backend.Options(1)).ok()) {
       chosen.push_back(backend);
     }
+  }
+  return chosen;
+}
+
+std::vector<BackendUnderTest> BackendsAsChosenAndSlow() {
+  std::vector<BackendUnderTest> chosen = BackendsAsChosen();
+  for (const BackendUnderTest& backend : BackendsUnderTest()) {
+    if (backend.is_slow && backend.RunsAllCases()) chosen.push_back(backend);
   }
   return chosen;
 }

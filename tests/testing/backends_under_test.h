@@ -23,6 +23,9 @@ struct BackendUnderTest {
   std::string cpu_kernels = "auto";  // as BackendOptions has it
   // Whether products with quantised weights round activations to 8 bits.
   bool int8_activations = false;
+  // Emulated: long tests leave it out, or run a part of their cases on it,
+  // unless MILLRACE_FULL=1.
+  bool is_slow = false;
   // "CPU" or "GPU", as DeviceInfo() says.
   std::string device = "CPU";
   // Makes the backend, if it is not in the registry.
@@ -31,6 +34,9 @@ struct BackendUnderTest {
   absl::StatusOr<std::unique_ptr<backends::Ops>> (*new_ops)(
       const backends::ModelFile&, const backends::LoadOptions&,
       const backends::BackendOptions&) = nullptr;
+
+  // Whether a long test runs all its cases on it.
+  bool RunsAllCases() const;
 
   // FAILED_PRECONDITION if this machine cannot run it.
   absl::StatusOr<std::unique_ptr<backends::Backend>> New(
@@ -49,8 +55,11 @@ struct BackendUnderTest {
 const std::vector<BackendUnderTest>& BackendsUnderTest();
 
 // Each backend that this machine can run, once, with the kernels that it would
-// choose.
+// choose; none that is slow.
 std::vector<BackendUnderTest> BackendsAsChosen();
+
+// These, and with MILLRACE_FULL=1 the slow ones.
+std::vector<BackendUnderTest> BackendsAsChosenAndSlow();
 
 // For the names of test instances.
 std::ostream& operator<<(std::ostream& out, const BackendUnderTest& backend);

@@ -48,15 +48,14 @@ __device__ Part SoftMax(float* scores, TokenRange seen) {
   for (int i = lane; i < kSectionTokens; i += 32) {
     if (i >= seen.from && i < seen.to) largest = fmaxf(largest, scores[i]);
   }
-  largest = LargestInWarp(largest);
+  largest = LargestOfWarp(largest);
   float sum = 0;
   for (int i = lane; i < kSectionTokens; i += 32) {
     const bool sees = i >= seen.from && i < seen.to;
     scores[i] = sees ? expf(scores[i] - largest) : 0;
     sum += scores[i];
   }
-  for (int bits = 16; bits > 0; bits /= 2) sum += ShuffleXor(sum, bits);
-  return {largest, sum};
+  return {largest, SumOfWarp(sum)};
 }
 
 // Calls use(query, d, part) with each number of values weighted by scores. A

@@ -38,10 +38,27 @@ __device__ inline float Fma(float a, float b, float c) {
 
 // ---- Threads ----
 
-// What the lane whose number differs in `bits` holds. All lanes of the warp
-// take part.
-__device__ inline float ShuffleXor(float x, int bits) {
-  return __shfl_xor_sync(0xffffffffu, x, bits);
+// The sum, and the largest, of what all lanes of the warp bring; all must.
+__device__ inline float SumOfWarp(float x) {
+  for (int bits = 16; bits > 0; bits /= 2) {
+    x += __shfl_xor_sync(0xffffffffu, x, bits);
+  }
+  return x;
+}
+__device__ inline float LargestOfWarp(float x) {
+  for (int bits = 16; bits > 0; bits /= 2) {
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, bits));
+  }
+  return x;
+}
+// The same sum of each number over lanes 4 n .. 4 n + 3.
+template <int kCount>
+__device__ inline void AddUpFours(float (&x)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    x[i] += __shfl_xor_sync(0xffffffffu, x[i], 1);
+    x[i] += __shfl_xor_sync(0xffffffffu, x[i], 2);
+  }
 }
 __device__ inline void SyncWarp() { __syncwarp(); }
 __device__ inline void SyncBlock() { __syncthreads(); }

@@ -72,13 +72,6 @@ __device__ inline void LoadEight(KvTile tile, int padded_dim, int slot, int d,
   }
 }
 
-__device__ inline float LargestInWarp(float x) {
-  for (int bits = 16; bits > 0; bits /= 2) {
-    x = fmaxf(x, ShuffleXor(x, bits));
-  }
-  return x;
-}
-
 // The scale of a vector of 8-bit numbers whose largest magnitude is given: of
 // 16 significant bits, as quant/scaled_int8.h says. 0 of next to nothing.
 __device__ inline float Int8Scale(float largest) {
@@ -113,8 +106,8 @@ __device__ void StoreVector(KvTile tile, int head_dim, int padded_dim, int slot,
     finite &= x <= 3.4028234663852886e38f;
     largest = fmaxf(largest, x);
   }
-  largest = LargestInWarp(largest);
-  finite = LargestInWarp(finite ? 0.0f : 1.0f) == 0;
+  largest = LargestOfWarp(largest);
+  finite = LargestOfWarp(finite ? 0.0f : 1.0f) == 0;
   const float scale = finite ? Int8Scale(largest) : FloatOf(0x7fc00000u);
   const float inverse = finite && scale > 0 ? 1 / scale : 0;
   auto* const to = reinterpret_cast<int8_t*>(tile.data) + first;

@@ -9,8 +9,6 @@ namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 
 void LaunchEmbed(Stream* stream, int max_rows, const EmbedArgs& args);
 void LaunchProduct(Stream* stream, const ProductArgs& args);
-// Part of LaunchProduct: float weights of 16 bits and many rows.
-void LaunchTensorProduct(Stream* stream, const ProductArgs& args);
 void LaunchStoreKv(Stream* stream, const StoreKvArgs& args);
 void LaunchAttention(Stream* stream, const AttentionArgs& args);
 void LaunchAttentionSums(Stream* stream, const AttentionSumsArgs& args);

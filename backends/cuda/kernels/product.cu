@@ -55,7 +55,7 @@ struct Inputs {
 // sums[r] += the lane's part of the products of its two outputs.
 template <int kRows, WeightType kType>
 __device__ void AddTiles(const Inputs<kRows>& inputs, const uint8_t* tiles,
-                         int blocks, float (&sums)[kRows][2]) {
+                         int blocks, float (&sums)[2 * kRows]) {
   const int lane = threadIdx.x % 32, output = lane / 4;
   for (int block = threadIdx.x / 32; block < blocks; block += kWarps) {
     const uint8_t* const tile = tiles + int64_t{block} * TileBytes(kType);
@@ -76,15 +76,15 @@ __device__ void AddTiles(const Inputs<kRows>& inputs, const uint8_t* tiles,
         high = Fma(weights.high[i], x[r][i], high);
         if constexpr (kType == WeightType::kQ4_1) all += x[r][i];
       }
-      sums[r][0] = Fma(scales[0], low, Fma(minima[0], all, sums[r][0]));
-      sums[r][1] = Fma(scales[1], high, Fma(minima[1], all, sums[r][1]));
+      sums[2 * r] = Fma(scales[0], low, Fma(minima[0], all, sums[2 * r]));
+      sums[2 * r + 1] = Fma(scales[1], high, Fma(minima[1], all, sums[2 * r + 1]));
     }
   }
 }
 
 template <int kRows>
 __device__ void AddGroup(const Inputs<kRows>& inputs, const Matrix& matrix,
-                         int group, float (&sums)[kRows][2]) {
+                         int group, float (&sums)[2 * kRows]) {
   const int blocks = matrix.blocks();
   const uint8_t* const tiles =
       matrix.tiles + int64_t{group} * blocks * TileBytes(matrix.type);
@@ -107,20 +107,15 @@ __device__ void AddGroup(const Inputs<kRows>& inputs, const Matrix& matrix,
 // The sums of all lanes of the warp that have the same outputs, put into
 // shared[warp][row][16].
 template <int kRows>
-__device__ void KeepSums(float (&sums)[kRows][2],
+__device__ void KeepSums(float (&sums)[2 * kRows],
                          float (*shared)[kRows][kTileOutputs]) {
+  AddUpFours(sums);
   const int lane = threadIdx.x % 32;
+  if (lane % 4 != 0) return;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float sum = sums[r][half];
-      sum += ShuffleXor(sum, 1);
-      sum += ShuffleXor(sum, 2);
-      if (lane % 4 == 0) {
-        shared[threadIdx.x / 32][r][lane / 4 + 8 * half] = sum;
-      }
-    }
+    shared[threadIdx.x / 32][r][lane / 4] = sums[2 * r];
+    shared[threadIdx.x / 32][r][lane / 4 + 8] = sums[2 * r + 1];
   }
 }
 
@@ -130,7 +125,7 @@ __device__ float RmsScale(const float* row, int inputs, float epsilon) {
   for (int i = threadIdx.x % 32; i < inputs; i += 32) {
     squares = Fma(row[i], row[i], squares);
   }
-  for (int bits = 16; bits > 0; bits /= 2) squares += ShuffleXor(squares, bits);
+  squares = SumOfWarp(squares);
   return 1 / sqrtf(squares / static_cast<float>(inputs) + epsilon);
 }
 
@@ -186,11 +181,11 @@ __global__ void __launch_bounds__(kThreads) Product(ProductArgs args) {
   }
 
   __shared__ float shared[2][kWarps][kRows][kTileOutputs];
-  float sums[kRows][2] = {};
+  float sums[2 * kRows] = {};
   AddGroup<kRows>(inputs, matrix, group, sums);
   KeepSums<kRows>(sums, shared[0]);
   if (args.end == ProductEnd::kGate) {
-    float others[kRows][2] = {};
+    float others[2 * kRows] = {};
     AddGroup<kRows>(inputs, args.parts[1].matrix, group, others);
     KeepSums<kRows>(others, shared[1]);
   }

@@ -67,12 +67,29 @@ Block& TheBlock() {
 
 [[gnu::noinline]] void JumpTo(Place& place) { __builtin_longjmp(place, 1); }
 
-// Gives the turn to the scheduler until the fiber is ready again.
+// Where to go on when the current fiber waits: at once in the next one of its
+// warp, if that is ready, else in the scheduler.
+Place& NextPlace() {
+  Block& block = TheBlock();
+  const int next =
+      block.current + (fiber_order == FiberOrder::kAscending ? 1 : -1);
+  if (next < 0 || next >= block.size ||
+      next / kWarp != block.current / kWarp) {
+    return block.scheduler;
+  }
+  Fiber& fiber = *block.fibers[next];
+  if (fiber.state != State::kReady || !fiber.started) return block.scheduler;
+  block.current = next;
+  threadIdx = dim3(next);
+  return fiber.place;
+}
+
+// Gives the turn to others until the fiber is ready again.
 [[gnu::noinline]] void Wait(State state) {
   Block& block = TheBlock();
   Fiber& fiber = *block.fibers[block.current];
   fiber.state = state;
-  if (__builtin_setjmp(fiber.place) == 0) JumpTo(block.scheduler);
+  if (__builtin_setjmp(fiber.place) == 0) JumpTo(NextPlace());
 }
 
 // One thread after the other, for ever: starting a fiber is a system call.

@@ -79,9 +79,29 @@ void* DynamicSharedMemory();
 
 inline int LaneOfThread() { return static_cast<int>(threadIdx.x % 32); }
 
-inline float ShuffleXor(float x, int bits) {
+// In the order in which shuffles would add up: every exchange costs much more
+// than a few sums.
+inline float SumOfWarp(float x) {
+  float all[32];
+  std::memcpy(all, ExchangeInWarp(&x, sizeof(x)), sizeof(all));
+  for (int n = 16; n > 0; n /= 2) {
+    for (int i = 0; i < n; ++i) all[i] += all[i + n];
+  }
+  return all[0];
+}
+inline float LargestOfWarp(float x) {
   const auto* all = static_cast<const float*>(ExchangeInWarp(&x, sizeof(x)));
-  return all[LaneOfThread() ^ bits];
+  for (int i = 0; i < 32; ++i) x = std::fmax(x, all[i]);
+  return x;
+}
+template <int kCount>
+void AddUpFours(float (&x)[kCount]) {
+  const auto* all = static_cast<const float*>(ExchangeInWarp(x, sizeof(x)));
+  const float* const four = all + LaneOfThread() / 4 * 4 * kCount;
+  for (int i = 0; i < kCount; ++i) {
+    x[i] = (four[i] + four[kCount + i]) +
+           (four[2 * kCount + i] + four[3 * kCount + i]);
+  }
 }
 inline void Fence() {}
 inline int AtomicAdd(int* to, int n) {
