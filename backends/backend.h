@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,12 @@ class Backend {
   // form and activations. An upper bound: admission relies on it.
   virtual int64_t EstimateMemory(const ModelFile& file,
                                  const LoadOptions& options) const = 0;
+
+  // Bytes that are free for weights, activations, keys and values, where these
+  // are in memory of the device's own; none: in the host's memory.
+  virtual std::optional<int64_t> AvailableMemory() const {
+    return std::nullopt;
+  }
 
   // Repacks the weights. `file` may be closed afterwards. UNIMPLEMENTED names a
   // weight type or shape that this backend does not take.

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "backends/cuda/backend.h"
 #include "backends/onednn/backend.h"
 #include "backends/reference/backend.h"
 
@@ -11,10 +12,13 @@ namespace {
 struct Entry {
   const char* name;
   absl::StatusOr<std::unique_ptr<Backend>> (*make)(const BackendOptions&);
+  // Whether this program has it; null: always.
+  bool (*is_compiled_in)() = nullptr;
 };
 
 // Every backend there is, best first.
 constexpr Entry kBackends[] = {
+    {"cuda", NewCudaBackend, IsCudaCompiledIn},
     {"onednn", NewOnednnBackend},
     {"reference", NewReferenceBackend},
 };
@@ -38,7 +42,11 @@ absl::StatusOr<std::unique_ptr<Backend>> NewBestBackend(
 
 std::vector<std::string> CompiledBackends() {
   std::vector<std::string> names;
-  for (const Entry& entry : kBackends) names.push_back(entry.name);
+  for (const Entry& entry : kBackends) {
+    if (entry.is_compiled_in == nullptr || entry.is_compiled_in()) {
+      names.push_back(entry.name);
+    }
+  }
   return names;
 }
 

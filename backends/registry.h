@@ -16,8 +16,9 @@ namespace millrace::backends {
 std::vector<std::string> CompiledBackends();
 
 // Makes a backend. "auto" takes the first that runs on this machine. A name
-// that is not compiled in is INVALID_ARGUMENT and says which ones are; one that
-// this machine cannot run is FAILED_PRECONDITION and says what is missing.
+// that is no backend's is INVALID_ARGUMENT and says which ones are compiled in;
+// one that this program or this machine cannot run is FAILED_PRECONDITION and
+// says what is missing.
 absl::StatusOr<std::unique_ptr<Backend>> NewBackend(
     absl::string_view name, const BackendOptions& options);
 

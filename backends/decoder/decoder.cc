@@ -20,20 +20,7 @@ class Decoder final : public Model {
     const absl::Status begun = ops_->Begin(batch, kv);
     watch.Ended(Phase::kBegin);
     if (!begun.ok()) return begun;
-    ops_->Embed();
-    watch.Ended(Phase::kEmbed);
-    for (int layer = 0; layer < config().num_layers; ++layer) {
-      ops_->AttentionInput(layer);
-      watch.Ended(Phase::kAttentionInput);
-      ops_->Attention(layer);
-      watch.Ended(Phase::kAttention);
-      ops_->AttentionOutput(layer);
-      watch.Ended(Phase::kAttentionOutput);
-      ops_->FeedForwardIn(layer);
-      watch.Ended(Phase::kFeedForwardIn);
-      ops_->FeedForwardOut(layer);
-      watch.Ended(Phase::kFeedForwardOut);
-    }
+    RunLayers(*ops_, [&](Phase phase) { watch.Ended(phase); });
     const absl::Status computed = ops_->Logits(logits);
     watch.Ended(Phase::kLogits);
     return computed;
@@ -69,6 +56,23 @@ class Decoder final : public Model {
 };
 
 }  // namespace
+
+void RunLayers(Ops& ops, absl::FunctionRef<void(Phase)> ended) {
+  ops.Embed();
+  ended(Phase::kEmbed);
+  for (int layer = 0; layer < ops.config().num_layers; ++layer) {
+    ops.AttentionInput(layer);
+    ended(Phase::kAttentionInput);
+    ops.Attention(layer);
+    ended(Phase::kAttention);
+    ops.AttentionOutput(layer);
+    ended(Phase::kAttentionOutput);
+    ops.FeedForwardIn(layer);
+    ended(Phase::kFeedForwardIn);
+    ops.FeedForwardOut(layer);
+    ended(Phase::kFeedForwardOut);
+  }
+}
 
 std::unique_ptr<Model> NewDecoder(std::unique_ptr<Ops> ops) {
   return std::make_unique<Decoder>(std::move(ops));

@@ -8,10 +8,17 @@
 
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "backends/model.h"
 #include "backends/ops.h"
+#include "backends/phase.h"
 
 namespace millrace::backends {
+
+// The operations between Begin and Logits, in their order; says when each has
+// returned.
+void RunLayers(
+    Ops& ops, absl::FunctionRef<void(Phase)> ended = [](Phase) {});
 
 // Makes a model of a backend's operations.
 std::unique_ptr<Model> NewDecoder(std::unique_ptr<Ops> ops);

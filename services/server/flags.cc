@@ -22,8 +22,9 @@ ABSL_FLAG(
     "SHA-256 that the model file must have, 64 hexadecimal digits; empty: "
     "any.");
 ABSL_FLAG(std::string, backend, "auto",
-          "What computes: auto (the first that runs here), onednn (CPU), "
-          "reference (plain and slow: the measure of the others).");
+          "What computes: auto (the first that runs here), cuda (NVIDIA GPU), "
+          "onednn (CPU), reference (plain and slow: the measure of the "
+          "others).");
 ABSL_FLAG(std::string, cpu_kernels, "auto",
           "Instruction set of the CPU kernels: auto, scalar, avx2, avx512, "
           "avx512_vnni. Anything but auto is for tests.");

@@ -208,7 +208,9 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
               .num_kv_heads = config.num_kv_heads,
               .head_dim = config.head_dim,
               .dtype = *dtype};
-  const auto limit = ProcessLimit();
+  // Of a device's own memory all that is free may be taken.
+  const auto own = backend_->AvailableMemory();
+  const auto limit = own ? own : ProcessLimit();
   const int64_t kv_bytes =
       options_.kv_memory_bytes > 0
           ? options_.kv_memory_bytes

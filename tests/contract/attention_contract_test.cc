@@ -98,9 +98,7 @@ class Attender {
   Attender(const BackendUnderTest& backend, const Shape& shape, KvDtype dtype,
            int num_threads)
       : file_(ModelOf(shape)),
-        backend_(
-            backends::NewBackend(backend.backend, backend.Options(num_threads))
-                .value()),
+        backend_(backend.New(backend.Options(num_threads)).value()),
         ops_(backend
                  .new_ops(*file_, {.max_rows = kMaxRows},
                           backend.Options(num_threads))

@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "backends/registry.h"
+#include "backends/backend.h"
 #include "gtest/gtest.h"
 #include "tests/testing/backends_under_test.h"
 
@@ -15,8 +15,7 @@ namespace millrace::testing {
 class ContractTest : public ::testing::TestWithParam<BackendUnderTest> {
  protected:
   void SetUp() override {
-    auto backend =
-        backends::NewBackend(GetParam().backend, GetParam().Options(1));
+    auto backend = GetParam().New(GetParam().Options(1));
     if (absl::IsFailedPrecondition(backend.status())) {
       GTEST_SKIP() << backend.status().message();
     }

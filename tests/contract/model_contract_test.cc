@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "backends/model_file/registry.h"
 #include "backends/registry.h"
 #include "gmock/gmock.h"
@@ -40,6 +42,7 @@ class ModelContract : public ContractTest {
                                          KvDtype dtype = KvDtype::kF16) {
     return ModelRunner::Create(
                file, {.backend = GetParam().backend,
+                      .new_backend = GetParam().new_backend,
                       .backend_options = GetParam().Options(num_threads),
                       .kv_dtype = dtype,
                       .num_blocks = 256})
@@ -212,12 +215,13 @@ TEST_P(ModelContract, MemoryEstimatesCoverTheWeights) {
 
 TEST_P(ModelContract, SaysWhatItIs) {
   EXPECT_EQ(backend().Name(), GetParam().backend);
-  EXPECT_THAT(backend().DeviceInfo(), ::testing::HasSubstr("CPU"));
+  EXPECT_THAT(backend().DeviceInfo(),
+              ::testing::HasSubstr(GetParam().device));
 }
 
 TEST_P(ModelContract, NoThreadsIsInvalid) {
   auto options = GetParam().Options(0);
-  EXPECT_EQ(backends::NewBackend(GetParam().backend, options).status().code(),
+  EXPECT_EQ(GetParam().New(options).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
@@ -232,7 +236,30 @@ TEST(RegistryTest, ListsReferenceLast) {
 TEST(RegistryTest, AutoTakesTheFirstThatRuns) {
   const auto backend = backends::NewBackend("auto", {});
   ASSERT_TRUE(backend.ok()) << backend.status();
-  EXPECT_EQ((*backend)->Name(), backends::CompiledBackends().front());
+  for (const std::string& name : backends::CompiledBackends()) {
+    if (name == (*backend)->Name()) break;
+    EXPECT_FALSE(backends::NewBackend(name, {}).ok()) << name;
+  }
+}
+
+// One line, whether this program has no code for it or this machine no GPU.
+TEST(RegistryTest, CudaWithoutAGpuSaysSo) {
+  const absl::Status status = backends::NewBackend("cuda", {}).status();
+  if (status.ok()) GTEST_SKIP() << "this machine has a GPU";
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  const bool compiled_in =
+      ::testing::Value(backends::CompiledBackends(), ::testing::Contains("cuda"));
+  EXPECT_THAT(status.message(),
+              ::testing::HasSubstr(compiled_in ? "no CUDA device"
+                                               : "built without CUDA"));
+  EXPECT_EQ(status.message().find('\n'), absl::string_view::npos);
+}
+
+// Whoever asks for kernels of the CPU means the CPU.
+TEST(RegistryTest, AutoWithCpuKernelsIsTheCpu) {
+  const auto backend = backends::NewBackend("auto", {.cpu_kernels = "scalar"});
+  ASSERT_TRUE(backend.ok()) << backend.status();
+  EXPECT_EQ((*backend)->Name(), "onednn");
 }
 
 TEST(RegistryTest, AutoDoesNotHideAnOptionThatIsWrong) {
@@ -242,11 +269,13 @@ TEST(RegistryTest, AutoDoesNotHideAnOptionThatIsWrong) {
 }
 
 TEST(RegistryTest, AnotherNameIsToldWhatIsCompiledIn) {
-  const absl::Status status = backends::NewBackend("cuda", {}).status();
+  const absl::Status status = backends::NewBackend("tpu", {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(status.message(),
-            "choose a backend: 'cuda' is not compiled into this program; use "
-            "onednn, reference or auto");
+            absl::StrCat("choose a backend: 'tpu' is not compiled into this "
+                         "program; use ",
+                         absl::StrJoin(backends::CompiledBackends(), ", "),
+                         " or auto"));
 }
 
 }  // namespace

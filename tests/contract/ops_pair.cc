@@ -72,7 +72,7 @@ OpsPair::Side OpsPair::NewSide(const BackendUnderTest& backend,
                                const cache::KvSpec& spec, int num_threads) {
   const backends::BackendOptions options = backend.Options(num_threads);
   Side side;
-  side.backend = backends::NewBackend(backend.backend, options).value();
+  side.backend = backend.New(options).value();
   side.ops = backend.new_ops(file, {.max_rows = kMaxRows}, options).value();
   side.storage = side.backend->CreateKvStorage(spec, kBlocks).value();
   return side;

@@ -59,9 +59,9 @@ const backends::ModelFile& RandomModelWithHeads(int num_heads,
 
 std::vector<BackendUnderTest> BackendsWithScores() {
   std::vector<BackendUnderTest> with;
-  for (const BackendUnderTest& backend : BackendsAsChosen()) {
+  for (const BackendUnderTest& backend : BackendsAsChosenAndSlow()) {
     const auto made =
-        backends::NewBackend(backend.backend, backend.Options(1)).value();
+        backend.New(backend.Options(1)).value();
     if (made->capabilities().attention_scores) with.push_back(backend);
   }
   return with;
@@ -73,6 +73,7 @@ std::unique_ptr<ModelRunner> NewRunner(const BackendUnderTest& backend,
   backends::BackendOptions options = backend.Options(2);
   options.deterministic = false;  // as it is served
   return ModelRunner::Create(file, {.backend = backend.backend,
+                                    .new_backend = backend.new_backend,
                                     .backend_options = options,
                                     .kv_dtype = dtype,
                                     .max_rows = max_rows,

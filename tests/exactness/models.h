@@ -20,7 +20,7 @@ const backends::ModelFile& RandomModel(WeightType type);
 const backends::ModelFile& RandomModelWithHeads(int num_heads,
                                                 int num_kv_heads);
 
-// Those of BackendsAsChosen that tell how much attention tokens get.
+// Those of BackendsAsChosenAndSlow that tell how much attention tokens get.
 std::vector<BackendUnderTest> BackendsWithScores();
 
 std::unique_ptr<ModelRunner> NewRunner(const BackendUnderTest& backend,

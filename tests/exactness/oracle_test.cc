@@ -123,7 +123,7 @@ TEST_P(OracleTest, QuantisedWeights) {
 
 INSTANTIATE_TEST_SUITE_P(
     Backends, OracleTest,
-    ::testing::Combine(::testing::ValuesIn(BackendsAsChosen()),
+    ::testing::Combine(::testing::ValuesIn(BackendsAsChosenAndSlow()),
                        ::testing::ValuesIn(StreamingPolicies())),
     [](const auto& info) {
       return absl::StrCat(std::get<0>(info.param).name, "_",

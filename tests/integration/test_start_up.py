@@ -44,7 +44,7 @@ BAD_FLAGS = [
     ("--cache_policy=sinks:window_tokens=9000",
      ["--cache_policy", "9000", "8192"]),
     ("--cache_policy=window:window_tokens=0", ["--cache_policy", "window"]),
-    ("--backend=cuda", ["--backend", "cuda", "onednn", "reference"]),
+    ("--backend=tpu", ["--backend", "tpu", "onednn", "reference"]),
     ("--cpu_kernels=neon", ["neon"]),
     ("--sink_token_id=49152", ["--sink_token_id=49152", "0 to 49151"]),
     ("--sink_token_id=-1", ["--sink_token_id=-1", "0 to 49151"]),

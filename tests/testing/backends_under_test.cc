@@ -1,11 +1,18 @@
 #include "tests/testing/backends_under_test.h"
 
+#include <cstdlib>
+#include <string>
 #include <utility>
 
+#include "backends/cuda/backend.h"
+#include "backends/cuda/cuda_device.h"
+#include "backends/cuda/ops.h"
 #include "backends/onednn/cpu_kernels.h"
 #include "backends/onednn/ops.h"
 #include "backends/reference/ops.h"
 #include "backends/reference/weights.h"
+#include "backends/registry.h"
+#include "tests/testing/cuda_emulator/emulated_device.h"
 
 namespace millrace::testing {
 namespace {
@@ -34,15 +41,67 @@ absl::StatusOr<std::unique_ptr<Ops>> NewOnednnOps(
   return *std::move(ops);
 }
 
+BackendUnderTest OnednnWith(std::string name, std::string cpu_kernels) {
+  return {.name = std::move(name),
+          .backend = "onednn",
+          .cpu_kernels = std::move(cpu_kernels),
+          .int8_activations = true,
+          .new_ops = NewOnednnOps};
+}
+
+absl::StatusOr<std::unique_ptr<Ops>> NewCudaOps(const ModelFile& file,
+                                                const LoadOptions& load,
+                                                const BackendOptions& options) {
+  auto device = backends::cuda::NewCudaDevice();
+  if (!device.ok()) return device.status();
+  return backends::cuda::CudaOps::Create(file, load, options.deterministic,
+                                         *std::move(device));
+}
+
+absl::StatusOr<std::unique_ptr<Ops>> NewEmulatedCudaOps(
+    const ModelFile& file, const LoadOptions& load,
+    const BackendOptions& options) {
+  return backends::cuda::CudaOps::Create(file, load, options.deterministic,
+                                         backends::cuda::NewEmulatedDevice());
+}
+
+absl::StatusOr<std::unique_ptr<backends::Backend>> NewEmulatedCudaBackend(
+    const BackendOptions& options) {
+  return backends::NewBackendOnDevice(options,
+                                      backends::cuda::NewEmulatedDevice());
+}
+
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<backends::Backend>> BackendUnderTest::New(
+    const BackendOptions& options) const {
+  return new_backend != nullptr ? new_backend(options)
+                                : backends::NewBackend(backend, options);
+}
+
+bool BackendUnderTest::RunsAllCases() const {
+  const char* const full = std::getenv("MILLRACE_FULL");
+  return !is_slow || (full != nullptr && std::string(full) == "1");
+}
 
 const std::vector<BackendUnderTest>& BackendsUnderTest() {
   static const auto* backends = new std::vector<BackendUnderTest>{
-      {"reference", "reference", "auto", false, NewReferenceOps},
-      {"onednn", "onednn", "auto", true, NewOnednnOps},
-      {"onednn_scalar", "onednn", "scalar", true, NewOnednnOps},
-      {"onednn_avx2", "onednn", "avx2", true, NewOnednnOps},
-      {"onednn_avx512", "onednn", "avx512", true, NewOnednnOps},
+      {.name = "reference",
+       .backend = "reference",
+       .new_ops = NewReferenceOps},
+      OnednnWith("onednn", "auto"),
+      OnednnWith("onednn_scalar", "scalar"),
+      OnednnWith("onednn_avx2", "avx2"),
+      OnednnWith("onednn_avx512", "avx512"),
+      {.name = "cuda",
+       .backend = "cuda",
+       .device = "GPU",
+       .new_ops = NewCudaOps},
+      {.name = "cuda_emulated",
+       .backend = "cuda",
+       .is_slow = true,
+       .new_backend = NewEmulatedCudaBackend,
+       .new_ops = NewEmulatedCudaOps},
   };
   return *backends;
 }
@@ -50,7 +109,18 @@ const std::vector<BackendUnderTest>& BackendsUnderTest() {
 std::vector<BackendUnderTest> BackendsAsChosen() {
   std::vector<BackendUnderTest> chosen;
   for (const BackendUnderTest& backend : BackendsUnderTest()) {
-    if (backend.cpu_kernels == "auto") chosen.push_back(backend);
+    if (backend.cpu_kernels == "auto" && !backend.is_slow &&
+        backend.New(backend.Options(1)).ok()) {
+      chosen.push_back(backend);
+    }
+  }
+  return chosen;
+}
+
+std::vector<BackendUnderTest> BackendsAsChosenAndSlow() {
+  std::vector<BackendUnderTest> chosen = BackendsAsChosen();
+  for (const BackendUnderTest& backend : BackendsUnderTest()) {
+    if (backend.is_slow && backend.RunsAllCases()) chosen.push_back(backend);
   }
   return chosen;
 }

@@ -14,16 +14,33 @@
 
 namespace millrace::testing {
 
+using NewBackendFunction = absl::StatusOr<std::unique_ptr<backends::Backend>> (
+    *)(const backends::BackendOptions&);
+
 struct BackendUnderTest {
   std::string name;     // of the test instance: letters, digits, underscores
   std::string backend;  // in backends/registry.h
   std::string cpu_kernels = "auto";  // as BackendOptions has it
   // Whether products with quantised weights round activations to 8 bits.
   bool int8_activations = false;
+  // Emulated: long tests leave it out, or run a part of their cases on it,
+  // unless MILLRACE_FULL=1.
+  bool is_slow = false;
+  // "CPU" or "GPU", as DeviceInfo() says.
+  std::string device = "CPU";
+  // Makes the backend, if it is not in the registry.
+  NewBackendFunction new_backend = nullptr;
   // Makes the operations alone.
   absl::StatusOr<std::unique_ptr<backends::Ops>> (*new_ops)(
       const backends::ModelFile&, const backends::LoadOptions&,
       const backends::BackendOptions&) = nullptr;
+
+  // Whether a long test runs all its cases on it.
+  bool RunsAllCases() const;
+
+  // FAILED_PRECONDITION if this machine cannot run it.
+  absl::StatusOr<std::unique_ptr<backends::Backend>> New(
+      const backends::BackendOptions& options) const;
 
   // Deterministic, so that results can be compared bit by bit.
   backends::BackendOptions Options(int num_threads) const {
@@ -37,8 +54,12 @@ struct BackendUnderTest {
 // run on this machine. "reference" is the first.
 const std::vector<BackendUnderTest>& BackendsUnderTest();
 
-// Each backend once, with the kernels that it would choose.
+// Each backend that this machine can run, once, with the kernels that it would
+// choose; none that is slow.
 std::vector<BackendUnderTest> BackendsAsChosen();
+
+// These, and with MILLRACE_FULL=1 the slow ones.
+std::vector<BackendUnderTest> BackendsAsChosenAndSlow();
 
 // For the names of test instances.
 std::ostream& operator<<(std::ostream& out, const BackendUnderTest& backend);

@@ -28,7 +28,10 @@ T ValueOf(absl::StatusOr<T> value) {
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
     const backends::ModelFile& file, const ModelRunnerOptions& options) {
-  auto backend = backends::NewBackend(options.backend, options.backend_options);
+  auto backend =
+      options.new_backend != nullptr
+          ? options.new_backend(options.backend_options)
+          : backends::NewBackend(options.backend, options.backend_options);
   if (!backend.ok()) return backend.status();
   const backends::ModelConfig& config = file.config();
   const cache::KvSpec spec{.num_layers = config.num_layers,

@@ -29,6 +29,9 @@ using Rows = std::vector<std::vector<float>>;
 
 struct ModelRunnerOptions {
   std::string backend = "reference";
+  // Makes the backend instead, if it is not in the registry.
+  absl::StatusOr<std::unique_ptr<backends::Backend>> (*new_backend)(
+      const backends::BackendOptions&) = nullptr;
   backends::BackendOptions backend_options = {};
   cache::KvDtype kv_dtype = cache::KvDtype::kF32;
   int max_rows = 128;

@@ -1,0 +1,75 @@
+// A Device is a GPU as the rest of this folder sees it: memory, a stream of
+// work, graphs of captured work, and the table of kernels.
+//
+// Work is put into the one stream and done in order; only Synchronize waits. An
+// error stays: it shows at the next Synchronize, and at every one after it.
+//
+//   cuda_device.h                   a GPU
+//   tests/testing/cuda_emulator     kernels on the CPU
+//
+// Not thread-safe: called from the engine thread.
+#ifndef MILLRACE_BACKENDS_CUDA_DEVICE_H_
+#define MILLRACE_BACKENDS_CUDA_DEVICE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "backends/cuda/kernels/kernels.h"
+
+namespace millrace::backends::cuda {
+
+// Memory of a device, or host memory that it copies from and to without
+// waiting. Freed at the end of its life; keeps the device alive.
+using Memory = std::shared_ptr<uint8_t>;
+
+// Work that was captured, to be put into the stream at once as often as wanted.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // One line for people: name, memory, driver.
+  virtual std::string Info() const = 0;
+
+  virtual int num_multiprocessors() const = 0;
+  // Shared memory that a thread block can have.
+  virtual int64_t max_shared_bytes() const = 0;
+  virtual int64_t FreeBytes() const = 0;
+
+  virtual const Kernels& kernels() const = 0;
+  virtual Stream* stream() = 0;
+
+  // 256-aligned, not initialised. RESOURCE_EXHAUSTED says what it was for, how
+  // much was asked and how much is free.
+  virtual absl::StatusOr<Memory> Allocate(int64_t bytes,
+                                          absl::string_view what) = 0;
+  virtual absl::StatusOr<Memory> AllocateHost(int64_t bytes,
+                                              absl::string_view what) = 0;
+
+  // In the stream. Host memory that is not of AllocateHost may be copied before
+  // this returns.
+  virtual void Copy(void* to, const void* from, int64_t bytes) = 0;
+  virtual void Clear(void* memory, int64_t bytes) = 0;
+
+  // Waits until the stream is empty. INTERNAL names the device's error.
+  virtual absl::Status Synchronize() = 0;
+
+  // Keeps the kernels that `enqueue` puts into the stream, instead of doing
+  // them. They must not depend on anything that changes but what is in memory.
+  virtual absl::StatusOr<std::unique_ptr<Graph>> Capture(
+      absl::FunctionRef<void()> enqueue) = 0;
+  virtual void Launch(Graph& graph) = 0;
+};
+
+}  // namespace millrace::backends::cuda
+
+#endif  // MILLRACE_BACKENDS_CUDA_DEVICE_H_

@@ -1,0 +1,169 @@
+// target.h on a GPU. The only file with inline PTX and CUDA's own intrinsics.
+#ifndef MILLRACE_BACKENDS_CUDA_KERNELS_GPU_H_
+#define MILLRACE_BACKENDS_CUDA_KERNELS_GPU_H_
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "backends/cuda/kernels/kernels.h"
+
+#define MILLRACE_CUDA_CODE gpu
+
+namespace millrace::backends::cuda::gpu {
+
+// ---- Number formats; rounded to nearest, ties to even ----
+
+__device__ inline float WidenHalf(uint16_t x) {
+  return __half2float(__ushort_as_half(x));
+}
+__device__ inline uint16_t NarrowHalf(float x) {
+  return __half_as_ushort(__float2half_rn(x));
+}
+__device__ inline float WidenBfloat(uint16_t x) {
+  return __uint_as_float(static_cast<uint32_t>(x) << 16);
+}
+__device__ inline uint16_t NarrowBfloat(float x) {
+  return __bfloat16_as_ushort(__float2bfloat16_rn(x));
+}
+__device__ inline uint32_t BitsOf(float x) { return __float_as_uint(x); }
+__device__ inline float FloatOf(uint32_t bits) { return __uint_as_float(bits); }
+
+// a * b + c, rounded once.
+__device__ inline float Fma(float a, float b, float c) {
+  return __fmaf_rn(a, b, c);
+}
+
+// ---- Threads ----
+
+// The sum, and the largest, of what all lanes of the warp bring; all must.
+__device__ inline float SumOfWarp(float x) {
+  for (int bits = 16; bits > 0; bits /= 2) {
+    x += __shfl_xor_sync(0xffffffffu, x, bits);
+  }
+  return x;
+}
+__device__ inline float LargestOfWarp(float x) {
+  for (int bits = 16; bits > 0; bits /= 2) {
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, bits));
+  }
+  return x;
+}
+// The same sum of each number over lanes 4 n .. 4 n + 3.
+template <int kCount>
+__device__ inline void AddUpFours(float (&x)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    x[i] += __shfl_xor_sync(0xffffffffu, x[i], 1);
+    x[i] += __shfl_xor_sync(0xffffffffu, x[i], 2);
+  }
+}
+__device__ inline void SyncWarp() { __syncwarp(); }
+__device__ inline void SyncBlock() { __syncthreads(); }
+// What was written before is seen by who sees what is written after.
+__device__ inline void Fence() { __threadfence(); }
+__device__ inline int AtomicAdd(int* to, int n) { return atomicAdd(to, n); }
+// A number that another block may have written during this launch.
+__device__ inline float LoadFresh(const float* from) { return __ldcg(from); }
+
+// The block's shared memory of the size that it was launched with, 16-aligned.
+template <class T>
+__device__ inline T* DynamicShared() {
+  extern __shared__ __align__(16) unsigned char shared[];
+  return reinterpret_cast<T*>(shared);
+}
+
+// ---- Kernels that follow one another ----
+
+// A kernel may start while the one before still runs. This waits until that one
+// has ended and what it wrote can be read.
+__device__ inline void WaitForPredecessor() {
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
+}
+// Lets the kernel that follows start, up to its own WaitForPredecessor.
+__device__ inline void LetSuccessorStart() {
+#if __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
+// ---- Memory to shared memory without registers, 16 bytes at a time ----
+
+// Both addresses are 16-aligned. Zeros are stored if not `valid`.
+__device__ inline void CopyAsync16(void* shared, const void* from, bool valid) {
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  const int bytes = valid ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to),
+               "l"(from), "r"(bytes)
+               : "memory");
+}
+__device__ inline void CommitCopies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Waits until at most `kPending` of the committed groups are on their way.
+template <int kPending>
+__device__ inline void WaitForCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+// ---- Tensor cores ----
+
+// c[16 x 8] += a[16 x 16] * b[16 x 8], by a warp. With lane = 4 g + t, pairs of
+// 16-bit numbers, the lower one first:
+//
+//   a[0], a[1]   rows g, g + 8, columns 2t, 2t + 1;  a[2], a[3]: columns + 8
+//   b[0], b[1]   rows 2t, 2t + 1 and 2t + 8, 2t + 9, column g
+//   c[0], c[1]   row g, columns 2t, 2t + 1;          c[2], c[3]: row g + 8
+__device__ inline void MultiplyHalf(const uint32_t (&a)[4],
+                                    const uint32_t (&b)[2], float (&c)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ inline void MultiplyBfloat(const uint32_t (&a)[4],
+                                      const uint32_t (&b)[2], float (&c)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// ---- Launches ----
+
+// Puts a kernel into the stream's queue, to be started as early as
+// WaitForPredecessor allows. An error stays with the device.
+template <class... P, class... A>
+void Launch(Stream* stream, dim3 grid, dim3 block, size_t shared_bytes,
+            void (*kernel)(P...), A... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  constexpr size_t kWithoutAsking = 48 << 10;
+  if (shared_bytes > kWithoutAsking) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(shared_bytes));
+  }
+  // Code that was compiled for older GPUs does not wait for its predecessor.
+  cudaFuncAttributes code = {};
+  cudaFuncGetAttributes(&code, kernel);
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = reinterpret_cast<cudaStream_t>(stream);
+  config.attrs = &early;
+  config.numAttrs = code.ptxVersion >= 90 ? 1 : 0;
+  cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
+}
+
+}  // namespace millrace::backends::cuda::gpu
+
+#endif  // MILLRACE_BACKENDS_CUDA_KERNELS_GPU_H_

@@ -1,0 +1,146 @@
+// The kernels, as the host starts them: a table of functions that put work into
+// a stream and return at once. One table launches them on a GPU, another runs
+// them on the emulator (tests/testing/cuda_emulator).
+//
+// Numbers of rows and what they are about are read from the step's image on the
+// device; the shapes of launches are given by the host and may be larger.
+#ifndef MILLRACE_BACKENDS_CUDA_KERNELS_KERNELS_H_
+#define MILLRACE_BACKENDS_CUDA_KERNELS_KERNELS_H_
+
+#include <cstdint>
+
+#include "backends/cuda/kernels/kv_memory.h"
+#include "backends/cuda/kernels/step_image.h"
+#include "backends/cuda/kernels/weight_tiles.h"
+
+namespace millrace::backends::cuda {
+
+// A queue of work on a device. Opaque.
+struct Stream;
+
+// Rows of floats, `stride` apart: the width up to a multiple of 32; what is
+// beyond the width is zero.
+struct Rows {
+  float* data = nullptr;
+  int stride = 0;
+};
+
+struct EmbedArgs {
+  const StepHeader* step;
+  Matrix embedding;
+  Rows residual;
+};
+
+// What becomes of a product.
+enum class ProductEnd {
+  kStore,  // out = product
+  kAdd,    // out += product
+  kGate,   // out = silu(product with matrix 0) * product with matrix 1
+};
+
+// out[row] = matrix * rms_norm(in[row]), for all rows of the step or those
+// whose logits are wanted.
+struct ProductArgs {
+  const StepHeader* step;
+  bool wanted_rows;   // those whose logits are wanted, one after the other
+  int max_rows;       // of the launch
+  Rows in;
+  const float* norm;  // weights, as long as a row; null: rows as they are
+  float epsilon;
+  // Up to three matrices of the same inputs.
+  struct Part {
+    Matrix matrix;
+    Rows out;
+  };
+  int num_parts;
+  Part parts[3];
+  ProductEnd end;
+  // Whether the tensor cores may be used: inputs are rounded to 16 bits, and
+  // what a row gets then differs with the number of rows in the last bits.
+  bool tensor_cores;
+  // How a norm is prepared for the tensor cores: [rows], of the launch.
+  float* scales;
+};
+
+// Keys are rotated at their text positions; both are rounded and stored in the
+// rows' slots.
+struct StoreKvArgs {
+  const StepHeader* step;
+  int max_rows;
+  KvMemory kv;
+  int layer;
+  Rows keys, values;
+  const uint64_t* turns;  // rope steps, [head_dim / 2]
+};
+
+struct AttentionArgs {
+  const StepHeader* step;
+  // Of the launch. Sections 0: a thread block takes all sections of its group,
+  // one after the other; else one each, and the last to finish merges.
+  int max_groups, max_sections;
+  int max_group_rows;
+  KvMemory kv;
+  int layer;
+  int num_heads;
+  Rows query, attended;
+  const uint64_t* turns;
+  float scale;  // 1 / sqrt(head_dim)
+  // [row][num_heads] of the largest score and the sum of exponentials.
+  float* row_statistics;
+  // [group][kv_head][section][query][head_dim + 2], and how many sections have
+  // arrived, [group][kv_head], zero between launches.
+  float* partials;
+  int* arrived;
+};
+
+// Adds up how much attention rows paid, for the chunks that ask: the second
+// pass after Attention, from its statistics.
+struct AttentionSumsArgs {
+  AttentionArgs attention;
+  int max_chunks;
+  int max_positions;  // the largest sums_capacity
+};
+
+// Blocks to and from the canonical form of cache/kv_storage.h.
+struct KvBlocksArgs {
+  KvMemory kv;
+  const int32_t* blocks;  // [num_blocks][2]: block, value block or -1
+  int num_blocks;
+  float* numbers;
+};
+
+// Moves within lists, one after another; lists are independent.
+struct KvMoveList {
+  int32_t layer, kv_head, begin, end;
+};
+struct KvMove {
+  int32_t from_block, from_value_block, from_slot;
+  int32_t to_block, to_value_block, to_slot;
+};
+struct MoveSlotsArgs {
+  KvMemory kv;
+  const KvMoveList* lists;
+  int num_lists;
+  const KvMove* moves;
+};
+
+struct Kernels {
+  void (*embed)(Stream*, int max_rows, const EmbedArgs&);
+  void (*product)(Stream*, const ProductArgs&);
+  void (*store_kv)(Stream*, const StoreKvArgs&);
+  void (*attention)(Stream*, const AttentionArgs&);
+  void (*attention_sums)(Stream*, const AttentionSumsArgs&);
+  void (*read_blocks)(Stream*, const KvBlocksArgs&);
+  void (*write_blocks)(Stream*, const KvBlocksArgs&);
+  void (*move_slots)(Stream*, const MoveSlotsArgs&);
+};
+
+// Bytes of shared memory that attention takes for a group of so many queries.
+constexpr int64_t AttentionSharedBytes(int queries, int padded_dim) {
+  return int64_t{4} * (2 * kSectionTokens * (padded_dim + 1) +
+                       queries * (2 * padded_dim + kSectionTokens + 4));
+}
+
+}  // namespace millrace::backends::cuda
+
+#endif  // MILLRACE_BACKENDS_CUDA_KERNELS_KERNELS_H_

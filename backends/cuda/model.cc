@@ -1,0 +1,56 @@
+#include "backends/cuda/model.h"
+
+#include <map>
+#include <utility>
+
+#include "backends/decoder/decoder.h"
+
+namespace millrace::backends::cuda {
+namespace {
+
+// Shapes are few; should they be many after all, all graphs are made anew.
+constexpr size_t kMaxGraphs = 64;
+
+class GraphModel final : public Model {
+ public:
+  explicit GraphModel(std::unique_ptr<CudaOps> ops) : ops_(std::move(ops)) {}
+
+  const ModelConfig& config() const override { return ops_->config(); }
+  int max_rows() const override { return ops_->max_rows(); }
+
+  absl::Status Forward(const Batch& batch, cache::KvStorage& kv,
+                       absl::Span<float> logits) override {
+    const absl::Status begun = ops_->Begin(batch, kv);
+    if (!begun.ok()) return begun;
+    const absl::StatusOr<Graph*> graph = GraphOfStep();
+    if (!graph.ok()) return graph.status();
+    ops_->device().Launch(**graph);
+    return ops_->Finish(logits);
+  }
+
+ private:
+  absl::StatusOr<Graph*> GraphOfStep() {
+    const CudaOps::GraphKey key = ops_->graph_key();
+    const auto known = graphs_.find(key);
+    if (known != graphs_.end()) return known->second.get();
+    if (graphs_.size() == kMaxGraphs) graphs_.clear();
+    absl::StatusOr<std::unique_ptr<Graph>> graph =
+        ops_->device().Capture([this] {
+          RunLayers(*ops_);
+          ops_->EnqueueLogits();
+        });
+    if (!graph.ok()) return graph.status();
+    return (graphs_[key] = *std::move(graph)).get();
+  }
+
+  const std::unique_ptr<CudaOps> ops_;
+  std::map<CudaOps::GraphKey, std::unique_ptr<Graph>> graphs_;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> NewGraphModel(std::unique_ptr<CudaOps> ops) {
+  return std::make_unique<GraphModel>(std::move(ops));
+}
+
+}  // namespace millrace::backends::cuda

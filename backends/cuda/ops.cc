@@ -1,0 +1,383 @@
+#include "backends/cuda/ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "backends/decoder/rope.h"
+
+namespace millrace::backends::cuda {
+namespace {
+
+// Rows whose attention is taken together, and queries that they may have.
+constexpr int kGroupRows = 8;
+constexpr int kGroupQueries = 32;
+
+// Parts of divided attention, in floats: 16 MiB.
+constexpr int64_t kPartialFloats = 4 << 20;
+
+// Thread blocks that attention should have for each multiprocessor.
+constexpr int kBlocksPerMultiprocessor = 2;
+
+// The first image. Steps without tables of key positions are far below.
+constexpr int64_t kImageBytes = 1 << 20;
+
+int64_t Aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+int RowWidth(int64_t numbers) {
+  return static_cast<int>((numbers + kTileInputs - 1) / kTileInputs *
+                          kTileInputs);
+}
+
+int HeadsPerKvHead(const ModelConfig& config) {
+  return config.num_heads / config.num_kv_heads;
+}
+
+int GroupRows(const ModelConfig& config) {
+  return std::clamp(kGroupQueries / HeadsPerKvHead(config), 1, kGroupRows);
+}
+
+int64_t PartFloats(const ModelConfig& config, int group_rows) {
+  return int64_t{group_rows} * HeadsPerKvHead(config) * (config.head_dim + 2);
+}
+
+StepPlanOptions PlanOptions(const ModelConfig& config, int max_rows,
+                            int group_rows, const Device& device) {
+  return {.num_layers = config.num_layers,
+          .num_kv_heads = config.num_kv_heads,
+          .max_rows = max_rows,
+          .group_rows = group_rows,
+          .wanted_blocks =
+              kBlocksPerMultiprocessor * device.num_multiprocessors(),
+          .max_parts = kPartialFloats / PartFloats(config, group_rows)};
+}
+
+}  // namespace
+
+// Offsets in bytes.
+struct CudaOps::Layout {
+  Layout(const ModelConfig& config, int max_rows)
+      : embedding_width(RowWidth(config.embedding_size)),
+        query_width(RowWidth(config.query_size())),
+        kv_width(RowWidth(config.kv_size())),
+        hidden_width(RowWidth(config.feed_forward_size)) {
+    const auto take = [&](int64_t numbers, int64_t bytes_each = 4) {
+      return std::exchange(bytes, bytes + Aligned(numbers * bytes_each));
+    };
+    const int64_t rows = max_rows;
+    residual = take(rows * embedding_width);
+    query = take(rows * query_width);
+    keys = take(rows * kv_width);
+    values = take(rows * kv_width);
+    attended = take(rows * query_width);
+    hidden = take(rows * hidden_width);
+    logits = take(rows * config.vocabulary_size);
+    row_statistics = take(2 * rows * config.num_heads);
+    partials = take(kPartialFloats);
+    arrived = take(rows * config.num_kv_heads);
+    scales = take(rows);
+    turns = take(config.head_dim / 2, sizeof(uint64_t));
+  }
+
+  int embedding_width, query_width, kv_width, hidden_width;
+  int64_t residual, query, keys, values, attended, hidden, logits;
+  int64_t row_statistics, partials, arrived, scales, turns;
+  int64_t bytes = 0;
+};
+
+absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
+    const ModelFile& file, const LoadOptions& load, bool deterministic,
+    std::shared_ptr<Device> device) {
+  const ModelConfig& config = file.config();
+  const int group_rows = GroupRows(config);
+  const int64_t shared =
+      AttentionSharedBytes(group_rows * HeadsPerKvHead(config),
+                           RowWidth(config.head_dim));
+  if (shared > device->max_shared_bytes()) {
+    return absl::UnimplementedError(absl::StrCat(
+        "load the model: attention of ", HeadsPerKvHead(config),
+        " heads of ", config.head_dim, " numbers takes ", shared,
+        " bytes of shared memory, this GPU has ", device->max_shared_bytes(),
+        "; use another backend"));
+  }
+  absl::StatusOr<Weights> weights = LoadWeights(file, *device);
+  if (!weights.ok()) return weights.status();
+  const Layout layout(config, load.max_rows);
+  absl::StatusOr<Memory> activations =
+      device->Allocate(layout.bytes, "activations");
+  if (!activations.ok()) return activations.status();
+  absl::StatusOr<Memory> host_logits = device->AllocateHost(
+      int64_t{4} * load.max_rows * config.vocabulary_size, "logits");
+  if (!host_logits.ok()) return host_logits.status();
+  std::unique_ptr<CudaOps> ops(
+      new CudaOps(config, *std::move(weights), layout, load, group_rows,
+                  deterministic, std::move(device), *std::move(activations),
+                  *std::move(host_logits)));
+  const absl::Status ready = ops->Upload();
+  if (!ready.ok()) return ready;
+  return ops;
+}
+
+int64_t CudaOps::EstimateMemory(const ModelFile& file,
+                                const LoadOptions& load) {
+  return WeightBytes(file) + Layout(file.config(), load.max_rows).bytes +
+         kImageBytes;
+}
+
+CudaOps::CudaOps(const ModelConfig& config, Weights weights,
+                 const Layout& layout, const LoadOptions& load, int group_rows,
+                 bool deterministic, std::shared_ptr<Device> device,
+                 Memory activations, Memory host_logits)
+    : config_(config),
+      device_(std::move(device)),
+      weights_(std::move(weights)),
+      max_rows_(load.max_rows),
+      deterministic_(deterministic),
+      activations_(std::move(activations)),
+      host_logits_(std::move(host_logits)),
+      plan_(PlanOptions(config, load.max_rows, group_rows, *device_)) {
+  const auto at = [&](int64_t offset) {
+    return reinterpret_cast<float*>(activations_.get() + offset);
+  };
+  residual_ = {at(layout.residual), layout.embedding_width};
+  query_ = {at(layout.query), layout.query_width};
+  keys_ = {at(layout.keys), layout.kv_width};
+  values_ = {at(layout.values), layout.kv_width};
+  attended_ = {at(layout.attended), layout.query_width};
+  hidden_ = {at(layout.hidden), layout.hidden_width};
+  logits_ = {at(layout.logits), config.vocabulary_size};
+  row_statistics_ = at(layout.row_statistics);
+  partials_ = at(layout.partials);
+  arrived_ = reinterpret_cast<int*>(at(layout.arrived));
+  scales_ = at(layout.scales);
+  turns_ = reinterpret_cast<uint64_t*>(at(layout.turns));
+  // What is beyond a row's width must be zero; and so must be `arrived`.
+  device_->Clear(activations_.get(), layout.bytes);
+  const Rope rope(config.head_dim, config.rope_base);
+  device_->Copy(turns_, rope.steps().data(),
+                static_cast<int64_t>(rope.steps().size() * sizeof(uint64_t)));
+}
+
+// ---- A step ----
+
+absl::Status CudaOps::Begin(const Batch& batch, cache::KvStorage& kv) {
+  kv_ = dynamic_cast<const DeviceKvStorage*>(&kv);
+  if (kv_ == nullptr) {
+    return absl::InvalidArgumentError(
+        "begin a step: the KV storage is of another backend; use one that the "
+        "cuda backend made");
+  }
+  absl::Status idle = kv_->Settle();
+  if (idle.ok()) idle = device_->Synchronize();
+  if (!idle.ok()) return idle;
+  plan_.Begin(batch);
+  sums_are_due_ = false;
+  return Upload();
+}
+
+// The step's image: through pinned memory, in one piece.
+absl::Status CudaOps::Upload() {
+  const auto bytes = static_cast<int64_t>(plan_.image().size());
+  if (bytes > image_bytes_ || image_ == nullptr) {
+    const int64_t room = std::max(kImageBytes, bytes + bytes / 2);
+    absl::StatusOr<Memory> image = device_->Allocate(room, "a step's image");
+    if (!image.ok()) return image.status();
+    absl::StatusOr<Memory> host = device_->AllocateHost(room, "a step's image");
+    if (!host.ok()) return host.status();
+    const absl::Status idle = device_->Synchronize();
+    if (!idle.ok()) return idle;
+    image_ = *std::move(image);
+    host_image_ = *std::move(host);
+    image_bytes_ = room;
+  }
+  if (bytes == 0) return absl::OkStatus();
+  std::memcpy(host_image_.get(), plan_.image().data(), bytes);
+  device_->Copy(image_.get(), host_image_.get(), bytes);
+  return absl::OkStatus();
+}
+
+void CudaOps::Embed() {
+  device_->kernels().embed(
+      device_->stream(), plan_.shape().rows,
+      {.step = reinterpret_cast<const StepHeader*>(image_.get()),
+       .embedding = weights_.embedding,
+       .residual = residual_});
+}
+
+ProductArgs CudaOps::Product(Rows in, const float* norm,
+                             ProductEnd end) const {
+  return {.step = reinterpret_cast<const StepHeader*>(image_.get()),
+          .wanted_rows = false,
+          .max_rows = plan_.shape().rows,
+          .in = in,
+          .norm = norm,
+          .epsilon = config_.rms_epsilon,
+          .num_parts = 0,
+          .parts = {},
+          .end = end,
+          .tensor_cores = !deterministic_,
+          .scales = scales_};
+}
+
+void CudaOps::AttentionInput(int layer) {
+  const LayerWeights& weights = weights_.layers[layer];
+  ProductArgs product =
+      Product(residual_, weights.attention_norm, ProductEnd::kStore);
+  product.num_parts = 3;
+  product.parts[0] = {weights.query, query_};
+  product.parts[1] = {weights.key, keys_};
+  product.parts[2] = {weights.value, values_};
+  device_->kernels().product(device_->stream(), product);
+  device_->kernels().store_kv(device_->stream(), {.step = product.step,
+                                                  .max_rows = product.max_rows,
+                                                  .kv = kv_->memory(),
+                                                  .layer = layer,
+                                                  .keys = keys_,
+                                                  .values = values_,
+                                                  .turns = turns_});
+}
+
+AttentionArgs CudaOps::AttentionOf(int layer) const {
+  const StepShape& shape = plan_.shape();
+  return {.step = reinterpret_cast<const StepHeader*>(image_.get()),
+          .max_groups = shape.groups,
+          .max_sections = shape.sections,
+          .max_group_rows = shape.group_rows,
+          .kv = kv_->memory(),
+          .layer = layer,
+          .num_heads = config_.num_heads,
+          .query = query_,
+          .attended = attended_,
+          .turns = turns_,
+          .scale =
+              1 / std::sqrt(static_cast<float>(config_.head_dim)),
+          .row_statistics = row_statistics_,
+          .partials = partials_,
+          .arrived = arrived_};
+}
+
+void CudaOps::Attention(int layer) {
+  const AttentionArgs args = AttentionOf(layer);
+  device_->kernels().attention(device_->stream(), args);
+  const StepShape& shape = plan_.shape();
+  if (shape.asking_chunks == 0) return;
+  device_->kernels().attention_sums(device_->stream(),
+                                    {.attention = args,
+                                     .max_chunks = shape.asking_chunks,
+                                     .max_positions = shape.asked_positions});
+  sums_are_due_ = true;
+}
+
+void CudaOps::AttentionOutput(int layer) {
+  ProductArgs product = Product(attended_, nullptr, ProductEnd::kAdd);
+  product.num_parts = 1;
+  product.parts[0] = {weights_.layers[layer].attention_output, residual_};
+  device_->kernels().product(device_->stream(), product);
+}
+
+void CudaOps::FeedForwardIn(int layer) {
+  const LayerWeights& weights = weights_.layers[layer];
+  ProductArgs product =
+      Product(residual_, weights.feed_forward_norm, ProductEnd::kGate);
+  product.num_parts = 2;
+  product.parts[0] = {weights.gate, hidden_};
+  product.parts[1] = {weights.up, {}};
+  device_->kernels().product(device_->stream(), product);
+}
+
+void CudaOps::FeedForwardOut(int layer) {
+  ProductArgs product = Product(hidden_, nullptr, ProductEnd::kAdd);
+  product.num_parts = 1;
+  product.parts[0] = {weights_.layers[layer].down, residual_};
+  device_->kernels().product(device_->stream(), product);
+}
+
+void CudaOps::EnqueueLogits() {
+  if (plan_.shape().logits == 0) return;
+  ProductArgs product =
+      Product(residual_, weights_.output_norm, ProductEnd::kStore);
+  product.wanted_rows = true;
+  product.max_rows = plan_.shape().logits;
+  product.num_parts = 1;
+  product.parts[0] = {weights_.output, logits_};
+  device_->kernels().product(device_->stream(), product);
+}
+
+absl::Status CudaOps::Finish(absl::Span<float> logits) {
+  sums_are_due_ = plan_.shape().asking_chunks > 0;
+  const auto bytes = static_cast<int64_t>(logits.size() * sizeof(float));
+  if (bytes > 0) device_->Copy(host_logits_.get(), logits_.data, bytes);
+  const absl::Status settled = Settle();
+  if (settled.ok() && bytes > 0) {
+    std::memcpy(logits.data(), host_logits_.get(), bytes);
+  }
+  return settled;
+}
+
+absl::Status CudaOps::Logits(absl::Span<float> logits) {
+  EnqueueLogits();
+  return Finish(logits);
+}
+
+absl::Status CudaOps::Settle() const {
+  const int64_t begin = plan_.sums_begin(), end = plan_.sums_end();
+  const bool due = std::exchange(sums_are_due_, false);
+  if (due) {
+    device_->Copy(host_image_.get() + begin, image_.get() + begin,
+                  end - begin);
+  }
+  const absl::Status settled = device_->Synchronize();
+  if (due && settled.ok()) {
+    plan_.KeepSums({host_image_.get() + begin,
+                    static_cast<size_t>(end - begin)});
+  }
+  return settled;
+}
+
+CudaOps::GraphKey CudaOps::graph_key() const {
+  return {plan_.shape(), image_.get(), kv_->memory().data};
+}
+
+// ---- Single operations ----
+
+CudaOps::Buffer CudaOps::BufferOf(Activation which) const {
+  switch (which) {
+    case Activation::kResidual:
+      return {residual_, config_.embedding_size};
+    case Activation::kQuery:
+      return {query_, static_cast<int>(config_.query_size())};
+    case Activation::kAttended:
+      return {attended_, static_cast<int>(config_.query_size())};
+    case Activation::kHidden:
+      break;
+  }
+  return {hidden_, config_.feed_forward_size};
+}
+
+void CudaOps::Read(Activation which, absl::Span<float> out) const {
+  const auto [rows, width] = BufferOf(which);
+  const int64_t n = static_cast<int64_t>(out.size()) / width;
+  std::vector<float> all(n * rows.stride);
+  device_->Copy(all.data(), rows.data,
+                static_cast<int64_t>(all.size() * sizeof(float)));
+  if (!Settle().ok()) return;  // Logits will say so
+  for (int64_t row = 0; row < n; ++row) {
+    std::copy_n(&all[row * rows.stride], width, &out[row * width]);
+  }
+}
+
+void CudaOps::Write(Activation which, absl::Span<const float> in) {
+  const auto [rows, width] = BufferOf(which);
+  const int64_t n = static_cast<int64_t>(in.size()) / width;
+  std::vector<float> all(n * rows.stride);
+  for (int64_t row = 0; row < n; ++row) {
+    std::copy_n(&in[row * width], width, &all[row * rows.stride]);
+  }
+  device_->Copy(rows.data, all.data(),
+                static_cast<int64_t>(all.size() * sizeof(float)));
+  device_->Synchronize().IgnoreError();  // Logits will say so
+}
+
+}  // namespace millrace::backends::cuda

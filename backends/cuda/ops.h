@@ -1,0 +1,116 @@
+// The fused operations on a GPU: each puts one or two kernels into the device's
+// stream and returns at once; Logits and Read wait.
+//
+// Activations are rows of floats in device memory, each a multiple of 32 wide.
+#ifndef MILLRACE_BACKENDS_CUDA_OPS_H_
+#define MILLRACE_BACKENDS_CUDA_OPS_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "backends/backend.h"
+#include "backends/batch.h"
+#include "backends/cuda/device.h"
+#include "backends/cuda/kv_storage.h"
+#include "backends/cuda/step_plan.h"
+#include "backends/cuda/weights.h"
+#include "backends/model_file/model_file.h"
+#include "backends/ops.h"
+
+namespace millrace::backends::cuda {
+
+class CudaOps final : public Ops {
+ public:
+  // RESOURCE_EXHAUSTED if the model does not fit, UNIMPLEMENTED for heads that
+  // do not fit the device's shared memory.
+  static absl::StatusOr<std::unique_ptr<CudaOps>> Create(
+      const ModelFile& file, const LoadOptions& load, bool deterministic,
+      std::shared_ptr<Device> device);
+  // An upper bound of what Create allocates on the device.
+  static int64_t EstimateMemory(const ModelFile& file, const LoadOptions& load);
+
+  const ModelConfig& config() const override { return config_; }
+  int max_rows() const override { return max_rows_; }
+
+  // INVALID_ARGUMENT for the storage of another backend.
+  absl::Status Begin(const Batch& batch, cache::KvStorage& kv) override;
+  void Embed() override;
+  void AttentionInput(int layer) override;
+  void Attention(int layer) override;
+  void AttentionOutput(int layer) override;
+  void FeedForwardIn(int layer) override;
+  void FeedForwardOut(int layer) override;
+  absl::Status Logits(absl::Span<float> logits) override;
+  void Read(Activation which, absl::Span<float> out) const override;
+  void Write(Activation which, absl::Span<const float> in) override;
+
+  // ---- For a step that is captured and launched as a whole ----
+
+  // What the kernels of the step depend on besides memory that this object
+  // owns: two steps with equal keys have equal graphs.
+  struct GraphKey {
+    StepShape shape;
+    const void* image;
+    const void* kv;
+
+    friend auto operator<=>(const GraphKey&, const GraphKey&) = default;
+  };
+  GraphKey graph_key() const;
+  Device& device() { return *device_; }
+
+  // Logits in two halves: puts them into the stream; waits and copies them.
+  void EnqueueLogits();
+  absl::Status Finish(absl::Span<float> logits);
+
+ private:
+  // Widths of rows in memory, and where things are in `activations_`.
+  struct Layout;
+
+  CudaOps(const ModelConfig& config, Weights weights, const Layout& layout,
+          const LoadOptions& load, int group_rows, bool deterministic,
+          std::shared_ptr<Device> device, Memory activations,
+          Memory host_logits);
+
+  absl::Status Upload();
+  AttentionArgs AttentionOf(int layer) const;
+  ProductArgs Product(Rows in, const float* norm, ProductEnd end) const;
+  // Waits, and hands sums of attention over to the views that ask.
+  absl::Status Settle() const;
+
+  struct Buffer {
+    Rows rows;
+    int width;
+  };
+  Buffer BufferOf(Activation which) const;
+
+  const ModelConfig config_;
+  const std::shared_ptr<Device> device_;
+  const Weights weights_;
+  const int max_rows_;
+  const bool deterministic_;
+  const Memory activations_;
+  const Memory host_logits_;
+
+  // In `activations_`.
+  Rows residual_, query_, keys_, values_, attended_, hidden_, logits_;
+  float* row_statistics_;
+  float* partials_;
+  int* arrived_;
+  float* scales_;
+  uint64_t* turns_;
+
+  // The step.
+  StepPlan plan_;
+  const DeviceKvStorage* kv_ = nullptr;
+  Memory image_, host_image_;  // grow to the largest step
+  int64_t image_bytes_ = 0;
+  mutable bool sums_are_due_ = false;
+};
+
+}  // namespace millrace::backends::cuda
+
+#endif  // MILLRACE_BACKENDS_CUDA_OPS_H_

@@ -1,0 +1,231 @@
+#include "backends/cuda/step_plan.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/algorithm/container.h"
+#include "cache/head_table.h"
+
+namespace millrace::backends::cuda {
+namespace {
+
+constexpr size_t kAlignment = 16;  // of the arrays that the header names
+
+// The next power of two, or `most` if that is less. 0 stays 0.
+int RoundUp(size_t n, int most) {
+  if (n == 0) return 0;
+  int power = 1;
+  while (power < static_cast<int>(n)) power *= 2;
+  return std::min(power, most);
+}
+
+// Whether a chunk's attention is to be added up, and does not just stay.
+bool Asks(const Chunk& chunk) {
+  const auto& asked = chunk.view->attention;
+  return asked && (asked->decay != 1 ||
+                   absl::c_any_of(asked->row_weights,
+                                  [](float weight) { return weight != 0; }));
+}
+
+}  // namespace
+
+void StepPlan::Begin(const Batch& batch) {
+  batch_ = &batch;
+  image_.assign(sizeof(StepHeader), 0);
+  rows_.clear();
+  groups_.clear();
+  chunks_.clear();
+  runs_.clear();
+  tables_.clear();
+  logits_rows_.clear();
+  for (const Chunk& chunk : batch.chunks) {
+    const auto first_row = static_cast<int>(rows_.size());
+    StepChunk out = {};
+    out.first_row = first_row;
+    out.rows = chunk.rows();
+    out.runs_begin = static_cast<int>(runs_.size());
+    out.decay = 1;
+    AddRows(chunk);
+    AddGroups(chunk, first_row);
+    AddRuns(chunk);
+    out.runs_end = static_cast<int>(runs_.size());
+    AddTables(chunk, out);
+    chunks_.push_back(out);
+  }
+  // Sums of all chunks come one after the other, so that they are read at once.
+  sums_begin_ = static_cast<int64_t>(image_.size());
+  for (size_t i = 0; i < chunks_.size(); ++i) {
+    AddSums(batch.chunks[i], chunks_[i]);
+  }
+  sums_end_ = static_cast<int64_t>(image_.size());
+  WriteHeader();
+  ChooseShape();
+}
+
+void StepPlan::AddRows(const Chunk& chunk) {
+  for (int i = 0; i < chunk.rows(); ++i) {
+    const int64_t t = chunk.first_position + i;
+    const int64_t c = t - chunk.view->row_offset;
+    const cache::KvView::Slot slot = chunk.view->Find(c);
+    if (i >= chunk.rows() - chunk.num_logits) {
+      logits_rows_.push_back(static_cast<int32_t>(rows_.size()));
+    }
+    rows_.push_back({.text_position = t,
+                     .cache_position = c,
+                     .token_id = chunk.token_ids[i],
+                     .block = slot.block,
+                     .value_block = slot.value_block,
+                     .slot = slot.slot});
+  }
+}
+
+void StepPlan::AddGroups(const Chunk& chunk, int first_row) {
+  for (int i = 0; i < chunk.rows(); i += options_.group_rows) {
+    groups_.push_back({.chunk = static_cast<int>(chunks_.size()),
+                       .first_row = first_row + i,
+                       .rows = std::min(options_.group_rows, chunk.rows() - i),
+                       .unused = 0});
+  }
+}
+
+void StepPlan::AddRuns(const Chunk& chunk) {
+  for (const cache::KvRun& run : chunk.view->runs) {
+    const auto add = [&](absl::Span<const int32_t> blocks) {
+      const auto first = static_cast<int32_t>(tables_.size());
+      tables_.insert(tables_.end(), blocks.begin(), blocks.end());
+      return first;
+    };
+    runs_.push_back({.begin = run.rule.begin,
+                     .window = run.rule.window,
+                     .query_cap = run.rule.query_cap,
+                     .shift = run.rule.shift,
+                     .first_position = run.first_position,
+                     .length = run.length,
+                     .first_slot = run.first_slot,
+                     .blocks = add(run.blocks),
+                     .value_blocks = run.wide() ? add(run.value_blocks) : -1,
+                     .unused = 0});
+  }
+}
+
+// Where keys were turned, up to the last position that there is.
+void StepPlan::AddTables(const Chunk& chunk, StepChunk& out) {
+  const cache::HeadTable<int64_t>* const table = chunk.view->key_positions;
+  if (table == nullptr) return;
+  int64_t end = 0;
+  for (const cache::KvRun& run : chunk.view->runs) {
+    end = std::max(end, run.end_position());
+  }
+  out.key_positions_capacity = end;
+  for (int layer = 0; layer < options_.num_layers; ++layer) {
+    for (int head = 0; head < options_.num_kv_heads; ++head) {
+      const int64_t at = Append(table->At(layer, head).first(end));
+      if (layer == 0 && head == 0) out.key_positions = at;
+    }
+  }
+}
+
+void StepPlan::AddSums(const Chunk& chunk, StepChunk& out) {
+  if (!Asks(chunk)) return;
+  const cache::AttentionSums& asked = *chunk.view->attention;
+  const cache::HeadTable<float>& sums = *asked.sums;
+  out.decay = asked.decay;
+  out.sums_capacity = sums.capacity();
+  for (int layer = 0; layer < options_.num_layers; ++layer) {
+    for (int head = 0; head < options_.num_kv_heads; ++head) {
+      const int64_t at = Append(sums.At(layer, head));
+      if (layer == 0 && head == 0) out.sums = at;
+    }
+  }
+  out.row_weights = Append(absl::MakeConstSpan(asked.row_weights));
+}
+
+// Appends an array and returns its offset. Arrays of one type that follow one
+// another have no gaps between them.
+template <class T>
+int64_t StepPlan::Append(absl::Span<const T> values) {
+  image_.resize((image_.size() + sizeof(T) - 1) / sizeof(T) * sizeof(T));
+  const size_t at = image_.size();
+  image_.resize(at + values.size() * sizeof(T));
+  if (!values.empty()) {
+    std::memcpy(&image_[at], values.data(), values.size() * sizeof(T));
+  }
+  return static_cast<int64_t>(at);
+}
+
+void StepPlan::WriteHeader() {
+  const auto append = [&]<class T>(const std::vector<T>& values) {
+    image_.resize((image_.size() + kAlignment - 1) / kAlignment * kAlignment);
+    return Append(absl::MakeConstSpan(values));
+  };
+  StepHeader header = {};
+  header.num_rows = static_cast<int>(rows_.size());
+  header.num_groups = static_cast<int>(groups_.size());
+  header.num_chunks = static_cast<int>(chunks_.size());
+  header.num_logits = static_cast<int>(logits_rows_.size());
+  header.rows = append(rows_);
+  header.groups = append(groups_);
+  header.chunks = append(chunks_);
+  header.runs = append(runs_);
+  header.tables = append(tables_);
+  header.logits_rows = append(logits_rows_);
+  std::memcpy(image_.data(), &header, sizeof(header));
+}
+
+int StepPlan::SectionsOfGroup(const StepGroup& group) const {
+  const StepChunk& chunk = chunks_[group.chunk];
+  const int64_t first = rows_[group.first_row].cache_position;
+  int64_t sections = 0;
+  for (int r = chunk.runs_begin; r < chunk.runs_end; ++r) {
+    const SectionRange range =
+        SectionsOf(runs_[r], first, first + group.rows - 1);
+    sections += range.end - range.begin;
+  }
+  return static_cast<int>(sections);
+}
+
+void StepPlan::ChooseShape() {
+  shape_ = {};
+  shape_.rows = RoundUp(rows_.size(), options_.max_rows);
+  shape_.groups = RoundUp(groups_.size(), options_.max_rows);
+  for (const StepGroup& group : groups_) {
+    shape_.group_rows =
+        std::max(shape_.group_rows, RoundUp(group.rows, options_.group_rows));
+  }
+  shape_.logits = RoundUp(logits_rows_.size(), options_.max_rows);
+  for (const StepChunk& chunk : chunks_) {
+    if (chunk.sums == 0) continue;
+    shape_.asking_chunks = RoundUp(chunks_.size(), options_.max_rows);
+    shape_.asked_positions = std::max(shape_.asked_positions,
+                                      static_cast<int>(chunk.sums_capacity));
+  }
+  if (shape_.groups * options_.num_kv_heads >= options_.wanted_blocks) return;
+  int sections = 0;
+  for (const StepGroup& group : groups_) {
+    sections = std::max(sections, SectionsOfGroup(group));
+  }
+  // Rounded up to few values, each at most a third more than what it stands
+  // for: a block that finds nothing to do still costs its start.
+  int64_t rounded = 1;
+  while (rounded < sections) rounded += std::max<int64_t>(1, rounded / 4);
+  const int64_t parts = rounded * shape_.groups * options_.num_kv_heads;
+  if (parts <= options_.max_parts) shape_.sections = static_cast<int>(rounded);
+}
+
+void StepPlan::KeepSums(absl::Span<const uint8_t> sums) const {
+  for (size_t i = 0; i < chunks_.size(); ++i) {
+    if (chunks_[i].sums == 0) continue;
+    cache::HeadTable<float>& table =
+        *batch_->chunks[i].view->attention->sums;
+    const uint8_t* from = sums.data() + (chunks_[i].sums - sums_begin_);
+    for (int layer = 0; layer < options_.num_layers; ++layer) {
+      for (int head = 0; head < options_.num_kv_heads; ++head) {
+        const absl::Span<float> to = table.At(layer, head);
+        std::memcpy(to.data(), from, to.size() * sizeof(float));
+        from += to.size() * sizeof(float);
+      }
+    }
+  }
+}
+
+}  // namespace millrace::backends::cuda

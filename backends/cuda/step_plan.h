@@ -1,0 +1,96 @@
+// What a step uploads, and how its kernels are launched: plain arithmetic on
+// the batch, without a device.
+//
+//   plan.Begin(batch);
+//   device.Copy(memory, plan.image().data(), plan.image().size());
+//   ... kernels with plan.shape() ...
+//   plan.KeepSums(what the device made of image())
+//
+// Launch shapes are rounded up, mostly to powers of two, so that few different
+// ones occur and a graph that was captured for one serves many steps.
+#ifndef MILLRACE_BACKENDS_CUDA_STEP_PLAN_H_
+#define MILLRACE_BACKENDS_CUDA_STEP_PLAN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "backends/batch.h"
+#include "backends/cuda/kernels/step_image.h"
+
+namespace millrace::backends::cuda {
+
+// What launches depend on; each an upper bound of what the step has.
+struct StepShape {
+  int rows = 0;
+  int groups = 0;
+  int group_rows = 0;
+  // 0: each group's sections are taken by one thread block.
+  int sections = 0;
+  int logits = 0;  // rows; 0: none are wanted
+  // Chunks and positions, if sums of attention are asked for.
+  int asking_chunks = 0;
+  int asked_positions = 0;
+
+  friend auto operator<=>(const StepShape&, const StepShape&) = default;
+};
+
+struct StepPlanOptions {
+  int num_layers = 0;
+  int num_kv_heads = 0;
+  int max_rows = 0;
+  int group_rows = 8;  // rows that attention takes together, at most
+  // Thread blocks that the device should have: below, groups are divided.
+  int wanted_blocks = 0;
+  // Parts of divided groups that there is memory for: group, section and KV
+  // head each.
+  int64_t max_parts = 0;
+};
+
+class StepPlan {
+ public:
+  explicit StepPlan(const StepPlanOptions& options) : options_(options) {}
+
+  // Takes up a batch. It is borrowed until the next Begin.
+  void Begin(const Batch& batch);
+
+  // What kernels read: kernels/step_image.h. Valid until the next Begin.
+  absl::Span<const uint8_t> image() const { return image_; }
+  const StepShape& shape() const { return shape_; }
+
+  // The sums of attention in the image: bytes begin .. end - 1; none if equal.
+  int64_t sums_begin() const { return sums_begin_; }
+  int64_t sums_end() const { return sums_end_; }
+  // Hands the sums over to the views that ask, once they are computed.
+  // `sums` are those bytes.
+  void KeepSums(absl::Span<const uint8_t> sums) const;
+
+ private:
+  void AddRows(const Chunk& chunk);
+  void AddGroups(const Chunk& chunk, int first_row);
+  void AddRuns(const Chunk& chunk);
+  void AddTables(const Chunk& chunk, StepChunk& out);
+  void AddSums(const Chunk& chunk, StepChunk& out);
+  int SectionsOfGroup(const StepGroup& group) const;
+  void WriteHeader();
+  void ChooseShape();
+
+  template <class T>
+  int64_t Append(absl::Span<const T> values);
+
+  const StepPlanOptions options_;
+  const Batch* batch_ = nullptr;
+  std::vector<uint8_t> image_;
+  StepShape shape_;
+  int64_t sums_begin_ = 0, sums_end_ = 0;
+
+  std::vector<StepRow> rows_;
+  std::vector<StepGroup> groups_;
+  std::vector<StepChunk> chunks_;
+  std::vector<StepRun> runs_;
+  std::vector<int32_t> tables_, logits_rows_;
+};
+
+}  // namespace millrace::backends::cuda
+
+#endif  // MILLRACE_BACKENDS_CUDA_STEP_PLAN_H_
