@@ -77,18 +77,17 @@ struct CudaOps::Layout {
     row_statistics = take(2 * rows * config.num_heads);
     partials = take(kPartialFloats);
     arrived = take(rows * config.num_kv_heads);
-    scales = take(rows);
     turns = take(config.head_dim / 2, sizeof(uint64_t));
   }
 
   int embedding_width, query_width, kv_width, hidden_width;
   int64_t residual, query, keys, values, attended, hidden, logits;
-  int64_t row_statistics, partials, arrived, scales, turns;
+  int64_t row_statistics, partials, arrived, turns;
   int64_t bytes = 0;
 };
 
 absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
-    const ModelFile& file, const LoadOptions& load, bool deterministic,
+    const ModelFile& file, const LoadOptions& load,
     std::shared_ptr<Device> device) {
   const ModelConfig& config = file.config();
   const int group_rows = GroupRows(config);
@@ -113,7 +112,7 @@ absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
   if (!host_logits.ok()) return host_logits.status();
   std::unique_ptr<CudaOps> ops(
       new CudaOps(config, *std::move(weights), layout, load, group_rows,
-                  deterministic, std::move(device), *std::move(activations),
+                  std::move(device), *std::move(activations),
                   *std::move(host_logits)));
   const absl::Status ready = ops->Upload();
   if (!ready.ok()) return ready;
@@ -128,13 +127,12 @@ int64_t CudaOps::EstimateMemory(const ModelFile& file,
 
 CudaOps::CudaOps(const ModelConfig& config, Weights weights,
                  const Layout& layout, const LoadOptions& load, int group_rows,
-                 bool deterministic, std::shared_ptr<Device> device,
-                 Memory activations, Memory host_logits)
+                 std::shared_ptr<Device> device, Memory activations,
+                 Memory host_logits)
     : config_(config),
       device_(std::move(device)),
       weights_(std::move(weights)),
       max_rows_(load.max_rows),
-      deterministic_(deterministic),
       activations_(std::move(activations)),
       host_logits_(std::move(host_logits)),
       plan_(PlanOptions(config, load.max_rows, group_rows, *device_)) {
@@ -151,7 +149,6 @@ CudaOps::CudaOps(const ModelConfig& config, Weights weights,
   row_statistics_ = at(layout.row_statistics);
   partials_ = at(layout.partials);
   arrived_ = reinterpret_cast<int*>(at(layout.arrived));
-  scales_ = at(layout.scales);
   turns_ = reinterpret_cast<uint64_t*>(at(layout.turns));
   // What is beyond a row's width must be zero; and so must be `arrived`.
   device_->Clear(activations_.get(), layout.bytes);
@@ -216,9 +213,7 @@ ProductArgs CudaOps::Product(Rows in, const float* norm,
           .epsilon = config_.rms_epsilon,
           .num_parts = 0,
           .parts = {},
-          .end = end,
-          .tensor_cores = !deterministic_,
-          .scales = scales_};
+          .end = end};
 }
 
 void CudaOps::AttentionInput(int layer) {

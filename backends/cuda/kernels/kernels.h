@@ -55,11 +55,6 @@ struct ProductArgs {
   int num_parts;
   Part parts[3];
   ProductEnd end;
-  // Whether the tensor cores may be used: inputs are rounded to 16 bits, and
-  // what a row gets then differs with the number of rows in the last bits.
-  bool tensor_cores;
-  // How a norm is prepared for the tensor cores: [rows], of the launch.
-  float* scales;
 };
 
 // Keys are rotated at their text positions; both are rounded and stored in the

@@ -1,7 +1,7 @@
 // How weights lie on the device: tiles of 16 outputs x 32 inputs, in the order
 // in which the lanes of a warp want them, so that a warp reads a tile with one
 // or two loads of consecutive bytes, and what a lane reads is what the tensor
-// cores' operand wants of it (kernels/gpu.h, `a`).
+// cores' operand A of shape 16 x 16 wants of it.
 //
 //   matrix   [groups of 16 outputs][blocks of 32 inputs] of a tile
 //   tile     scales, [16] of half precision: Q4_0, Q4_1, Q8_0
