@@ -85,9 +85,7 @@ bool BackendUnderTest::RunsAllCases() const {
 
 const std::vector<BackendUnderTest>& BackendsUnderTest() {
   static const auto* backends = new std::vector<BackendUnderTest>{
-      {.name = "reference",
-       .backend = "reference",
-       .new_ops = NewReferenceOps},
+      {.name = "reference", .backend = "reference", .new_ops = NewReferenceOps},
       OnednnWith("onednn", "auto"),
       OnednnWith("onednn_scalar", "scalar"),
       OnednnWith("onednn_avx2", "avx2"),

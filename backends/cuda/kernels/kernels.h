@@ -42,8 +42,8 @@ enum class ProductEnd {
 // whose logits are wanted.
 struct ProductArgs {
   const StepHeader* step;
-  bool wanted_rows;   // those whose logits are wanted, one after the other
-  int max_rows;       // of the launch
+  bool wanted_rows;  // those whose logits are wanted, one after the other
+  int max_rows;      // of the launch
   Rows in;
   const float* norm;  // weights, as long as a row; null: rows as they are
   float epsilon;

@@ -25,9 +25,9 @@ inline constexpr int kTileInputs = 32;
 
 // Bytes before the weights of a tile.
 constexpr int TileHeadBytes(WeightType type) {
-  return type == WeightType::kQ4_1                                  ? 64
+  return type == WeightType::kQ4_1                                ? 64
          : type == WeightType::kQ4_0 || type == WeightType::kQ8_0 ? 32
-                                                                    : 0;
+                                                                  : 0;
 }
 
 constexpr int TileBytes(WeightType type) {
@@ -50,8 +50,7 @@ struct TilePlace {
 constexpr TilePlace PlaceInTile(int output, int input) {
   const int upper = input % 16 / 8;
   return {.lane = output % 8 * 4 + input % 8 / 2,
-          .element =
-              input / 16 * 8 + 2 * (output / 8 + 2 * upper) + input % 2};
+          .element = input / 16 * 8 + 2 * (output / 8 + 2 * upper) + input % 2};
 }
 
 // The byte of the tile that the weight is in or begins at.

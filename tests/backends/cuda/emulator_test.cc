@@ -39,7 +39,8 @@ std::vector<float> ResultsOf(void (*kernel)(Args), FiberOrder order) {
 }
 
 TEST(EmulatorTest, ABarrierLetsThreadsSeeOneAnother) {
-  const std::vector<float> out = ResultsOf(Rotate<true>, FiberOrder::kAscending);
+  const std::vector<float> out =
+      ResultsOf(Rotate<true>, FiberOrder::kAscending);
   EXPECT_EQ(out[0], 1);
   EXPECT_EQ(out[kThreads - 1], 0);
   EXPECT_EQ(out[2 * kThreads + 5], 2 * kThreads + 6);
@@ -55,8 +56,8 @@ void Sums(Args args) {
   float fours[2] = {static_cast<float>(threadIdx.x), 1};
   AddUpFours(fours);
   const float x = static_cast<float>(threadIdx.x % 32);
-  args.out[threadIdx.x] = SumOfWarp(x) + LargestOfWarp(-x) + 1000 * fours[0] +
-                          1000000 * fours[1];
+  args.out[threadIdx.x] =
+      SumOfWarp(x) + LargestOfWarp(-x) + 1000 * fours[0] + 1000000 * fours[1];
 }
 
 TEST(EmulatorTest, LanesAddUp) {

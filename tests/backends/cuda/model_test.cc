@@ -48,13 +48,14 @@ class CudaModelTest : public ::testing::Test {
     auto storage = backend_->CreateKvStorage(spec_, kBlocks);
     if (!storage.ok()) return storage.status();
     storage_ = *std::move(storage);
-    manager_ = std::make_unique<cache::CacheManager>(spec_, kBlocks,
-                                                     storage_.get());
-    sequence_ = manager_
-                    ->Open({.policy = NamedPolicy(
-                                "sinks:sink_tokens=4,window_tokens=60"),
-                            .max_chunk_tokens = kMaxRows})
-                    .value();
+    manager_ =
+        std::make_unique<cache::CacheManager>(spec_, kBlocks, storage_.get());
+    sequence_ =
+        manager_
+            ->Open(
+                {.policy = NamedPolicy("sinks:sink_tokens=4,window_tokens=60"),
+                 .max_chunk_tokens = kMaxRows})
+            .value();
     return absl::OkStatus();
   }
 
@@ -101,8 +102,8 @@ TEST_F(CudaModelTest, AStreamReplaysItsGraphAndAllocatesNothing) {
 
 TEST_F(CudaModelTest, TheOrderOfThreadsDoesNotMatter) {
   std::vector<std::vector<float>> results;
-  for (const auto order : {emulated::FiberOrder::kAscending,
-                           emulated::FiberOrder::kDescending}) {
+  for (const auto order :
+       {emulated::FiberOrder::kAscending, emulated::FiberOrder::kDescending}) {
     emulated::SetFiberOrder(order);
     ASSERT_TRUE(Load().ok());
     ASSERT_TRUE(Step(33).ok());
@@ -115,14 +116,14 @@ TEST_F(CudaModelTest, TheOrderOfThreadsDoesNotMatter) {
 
 TEST_F(CudaModelTest, TheEstimateIsAnUpperBound) {
   for (const bool quantised : {true, false}) {
-    const auto file =
-        quantised ? TinyModel()
-                  : testing::OpenTinyLlama({.num_heads = 3,
-                                            .num_kv_heads = 1,
-                                            .head_dim = 10,
-                                            .embedding_size = 30,
-                                            .feed_forward_size = 50,
-                                            .tied_embedding = false});
+    const auto file = quantised
+                          ? TinyModel()
+                          : testing::OpenTinyLlama({.num_heads = 3,
+                                                    .num_kv_heads = 1,
+                                                    .head_dim = 10,
+                                                    .embedding_size = 30,
+                                                    .feed_forward_size = 50,
+                                                    .tied_embedding = false});
     for (const int rows : {1, 7, 200}) {
       const auto device = NewEmulatedDevice();
       const auto backend = NewBackendOnDevice({}, device).value();

@@ -26,7 +26,8 @@ class StepPlanTest : public ::testing::Test {
 
   // Adds a chunk of the last `rows` of `length` tokens.
   Chunk& Add(int64_t length, int rows, int num_logits = 1) {
-    views_.push_back({.runs = {{.rule = {}, .length = length, .blocks = blocks_}}});
+    views_.push_back(
+        {.runs = {{.rule = {}, .length = length, .blocks = blocks_}}});
     ids_.emplace_back(rows, 7);
     batch_.chunks.push_back({.token_ids = {},
                              .first_position = length - rows,

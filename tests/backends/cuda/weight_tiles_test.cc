@@ -42,8 +42,7 @@ TEST(WeightTilesTest, ALaneHasTwoOutputsAndEightInputsOfEach) {
   }
   EXPECT_EQ(outputs.size(), 32u);
   EXPECT_EQ(outputs[4 * 3 + 1], (std::set<int>{3, 11}));
-  EXPECT_EQ(inputs[4 * 3 + 1],
-            (std::set<int>{2, 3, 10, 11, 18, 19, 26, 27}));
+  EXPECT_EQ(inputs[4 * 3 + 1], (std::set<int>{2, 3, 10, 11, 18, 19, 26, 27}));
 }
 
 TEST(WeightTilesTest, QuantisedWeightsStayQuantised) {

@@ -73,8 +73,7 @@ Place& NextPlace() {
   Block& block = TheBlock();
   const int next =
       block.current + (fiber_order == FiberOrder::kAscending ? 1 : -1);
-  if (next < 0 || next >= block.size ||
-      next / kWarp != block.current / kWarp) {
+  if (next < 0 || next >= block.size || next / kWarp != block.current / kWarp) {
     return block.scheduler;
   }
   Fiber& fiber = *block.fibers[next];
@@ -119,7 +118,8 @@ void Prepare(int size, size_t shared_bytes) {
     getcontext(&fiber->start);
     fiber->start.uc_stack.ss_sp = fiber->stack.get();
     // Not all at the same place of a page: they would share few lines of cache.
-    fiber->start.uc_stack.ss_size = kStackBytes - block.fibers.size() % 64 * 832;
+    fiber->start.uc_stack.ss_size =
+        kStackBytes - block.fibers.size() % 64 * 832;
     fiber->start.uc_link = nullptr;
     makecontext(&fiber->start, FiberMain, 0);
     block.fibers.push_back(std::move(fiber));
