@@ -16,8 +16,8 @@ namespace {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(bool deterministic, std::shared_ptr<Device> device)
-      : deterministic_(deterministic), device_(std::move(device)) {}
+  explicit CudaBackend(std::shared_ptr<Device> device)
+      : device_(std::move(device)) {}
 
   absl::string_view Name() const override { return "cuda"; }
 
@@ -41,7 +41,7 @@ class CudaBackend final : public Backend {
   absl::StatusOr<std::unique_ptr<Model>> LoadModel(
       const ModelFile& file, const LoadOptions& options) override {
     absl::StatusOr<std::unique_ptr<CudaOps>> ops =
-        CudaOps::Create(file, options, deterministic_, device_);
+        CudaOps::Create(file, options, device_);
     if (!ops.ok()) return ops.status();
     return NewGraphModel(*std::move(ops));
   }
@@ -56,7 +56,6 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  const bool deterministic_;
   const std::shared_ptr<Device> device_;
 };
 
@@ -82,8 +81,7 @@ absl::StatusOr<std::unique_ptr<Backend>> NewBackendOnDevice(
     const BackendOptions& options, std::shared_ptr<cuda::Device> device) {
   const absl::Status checked = cuda::Check(options);
   if (!checked.ok()) return checked;
-  return std::make_unique<cuda::CudaBackend>(options.deterministic,
-                                             std::move(device));
+  return std::make_unique<cuda::CudaBackend>(std::move(device));
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(

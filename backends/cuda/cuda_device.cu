@@ -1,11 +1,10 @@
-#include "backends/cuda/cuda_device.h"
-
 #include <cuda_runtime.h>
 
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "backends/cuda/cuda_device.h"
 #include "backends/cuda/kernels/launchers.h"
 
 namespace millrace::backends::cuda {
@@ -35,9 +34,9 @@ class CudaDevice final : public Device,
   std::string Info() const override {
     int driver = 0;
     cudaDriverGetVersion(&driver);
-    return absl::StrCat("GPU, ", properties_.name, ", ",
-                        properties_.totalGlobalMem >> 30, " GiB, driver for CUDA ",
-                        driver / 1000, ".", driver % 1000 / 10);
+    return absl::StrCat(
+        "GPU, ", properties_.name, ", ", properties_.totalGlobalMem >> 30,
+        " GiB, driver for CUDA ", driver / 1000, ".", driver % 1000 / 10);
   }
 
   int num_multiprocessors() const override {
@@ -60,9 +59,9 @@ class CudaDevice final : public Device,
     void* memory = nullptr;
     if (cudaMalloc(&memory, AtLeastOne(bytes)) != cudaSuccess) {
       cudaGetLastError();  // an error that does not stay
-      return absl::ResourceExhaustedError(
-          absl::StrCat("allocate ", what, ": ", bytes, " bytes of the GPU, of which ",
-                       FreeBytes(), " are free; ask for less"));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "allocate ", what, ": ", bytes, " bytes of the GPU, of which ",
+          FreeBytes(), " are free; ask for less"));
     }
     return Memory(static_cast<uint8_t*>(memory),
                   [device = shared_from_this()](uint8_t* p) { cudaFree(p); });

@@ -149,11 +149,11 @@ absl::Status DeviceKvStorage::Settle() const {
   uint8_t* const moves = lists + kLists * sizeof(KvMoveList);
   device_->Copy(lists, lists_.data(), lists_.size() * sizeof(KvMoveList));
   device_->Copy(moves, moves_.data(), moves_.size() * sizeof(KvMove));
-  device_->kernels().move_slots(
-      device_->stream(), {.kv = memory_,
-                          .lists = reinterpret_cast<KvMoveList*>(lists),
-                          .num_lists = static_cast<int>(lists_.size()),
-                          .moves = reinterpret_cast<KvMove*>(moves)});
+  device_->kernels().move_slots(device_->stream(),
+                                {.kv = memory_,
+                                 .lists = reinterpret_cast<KvMoveList*>(lists),
+                                 .num_lists = static_cast<int>(lists_.size()),
+                                 .moves = reinterpret_cast<KvMove*>(moves)});
   lists_.clear();
   moves_.clear();
   return device_->Synchronize();

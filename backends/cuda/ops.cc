@@ -45,13 +45,13 @@ int64_t PartFloats(const ModelConfig& config, int group_rows) {
 
 StepPlanOptions PlanOptions(const ModelConfig& config, int max_rows,
                             int group_rows, const Device& device) {
-  return {.num_layers = config.num_layers,
-          .num_kv_heads = config.num_kv_heads,
-          .max_rows = max_rows,
-          .group_rows = group_rows,
-          .wanted_blocks =
-              kBlocksPerMultiprocessor * device.num_multiprocessors(),
-          .max_parts = kPartialFloats / PartFloats(config, group_rows)};
+  return {
+      .num_layers = config.num_layers,
+      .num_kv_heads = config.num_kv_heads,
+      .max_rows = max_rows,
+      .group_rows = group_rows,
+      .wanted_blocks = kBlocksPerMultiprocessor * device.num_multiprocessors(),
+      .max_parts = kPartialFloats / PartFloats(config, group_rows)};
 }
 
 }  // namespace
@@ -77,30 +77,28 @@ struct CudaOps::Layout {
     row_statistics = take(2 * rows * config.num_heads);
     partials = take(kPartialFloats);
     arrived = take(rows * config.num_kv_heads);
-    scales = take(rows);
     turns = take(config.head_dim / 2, sizeof(uint64_t));
   }
 
   int embedding_width, query_width, kv_width, hidden_width;
   int64_t residual, query, keys, values, attended, hidden, logits;
-  int64_t row_statistics, partials, arrived, scales, turns;
+  int64_t row_statistics, partials, arrived, turns;
   int64_t bytes = 0;
 };
 
 absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
-    const ModelFile& file, const LoadOptions& load, bool deterministic,
+    const ModelFile& file, const LoadOptions& load,
     std::shared_ptr<Device> device) {
   const ModelConfig& config = file.config();
   const int group_rows = GroupRows(config);
-  const int64_t shared =
-      AttentionSharedBytes(group_rows * HeadsPerKvHead(config),
-                           RowWidth(config.head_dim));
+  const int64_t shared = AttentionSharedBytes(
+      group_rows * HeadsPerKvHead(config), RowWidth(config.head_dim));
   if (shared > device->max_shared_bytes()) {
-    return absl::UnimplementedError(absl::StrCat(
-        "load the model: attention of ", HeadsPerKvHead(config),
-        " heads of ", config.head_dim, " numbers takes ", shared,
-        " bytes of shared memory, this GPU has ", device->max_shared_bytes(),
-        "; use another backend"));
+    return absl::UnimplementedError(
+        absl::StrCat("load the model: attention of ", HeadsPerKvHead(config),
+                     " heads of ", config.head_dim, " numbers takes ", shared,
+                     " bytes of shared memory, this GPU has ",
+                     device->max_shared_bytes(), "; use another backend"));
   }
   absl::StatusOr<Weights> weights = LoadWeights(file, *device);
   if (!weights.ok()) return weights.status();
@@ -111,10 +109,9 @@ absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
   absl::StatusOr<Memory> host_logits = device->AllocateHost(
       int64_t{4} * load.max_rows * config.vocabulary_size, "logits");
   if (!host_logits.ok()) return host_logits.status();
-  std::unique_ptr<CudaOps> ops(
-      new CudaOps(config, *std::move(weights), layout, load, group_rows,
-                  deterministic, std::move(device), *std::move(activations),
-                  *std::move(host_logits)));
+  std::unique_ptr<CudaOps> ops(new CudaOps(
+      config, *std::move(weights), layout, load, group_rows, std::move(device),
+      *std::move(activations), *std::move(host_logits)));
   const absl::Status ready = ops->Upload();
   if (!ready.ok()) return ready;
   return ops;
@@ -128,13 +125,12 @@ int64_t CudaOps::EstimateMemory(const ModelFile& file,
 
 CudaOps::CudaOps(const ModelConfig& config, Weights weights,
                  const Layout& layout, const LoadOptions& load, int group_rows,
-                 bool deterministic, std::shared_ptr<Device> device,
-                 Memory activations, Memory host_logits)
+                 std::shared_ptr<Device> device, Memory activations,
+                 Memory host_logits)
     : config_(config),
       device_(std::move(device)),
       weights_(std::move(weights)),
       max_rows_(load.max_rows),
-      deterministic_(deterministic),
       activations_(std::move(activations)),
       host_logits_(std::move(host_logits)),
       plan_(PlanOptions(config, load.max_rows, group_rows, *device_)) {
@@ -151,7 +147,6 @@ CudaOps::CudaOps(const ModelConfig& config, Weights weights,
   row_statistics_ = at(layout.row_statistics);
   partials_ = at(layout.partials);
   arrived_ = reinterpret_cast<int*>(at(layout.arrived));
-  scales_ = at(layout.scales);
   turns_ = reinterpret_cast<uint64_t*>(at(layout.turns));
   // What is beyond a row's width must be zero; and so must be `arrived`.
   device_->Clear(activations_.get(), layout.bytes);
@@ -206,8 +201,7 @@ void CudaOps::Embed() {
        .residual = residual_});
 }
 
-ProductArgs CudaOps::Product(Rows in, const float* norm,
-                             ProductEnd end) const {
+ProductArgs CudaOps::Product(Rows in, const float* norm, ProductEnd end) const {
   return {.step = reinterpret_cast<const StepHeader*>(image_.get()),
           .wanted_rows = false,
           .max_rows = plan_.shape().rows,
@@ -216,9 +210,7 @@ ProductArgs CudaOps::Product(Rows in, const float* norm,
           .epsilon = config_.rms_epsilon,
           .num_parts = 0,
           .parts = {},
-          .end = end,
-          .tensor_cores = !deterministic_,
-          .scales = scales_};
+          .end = end};
 }
 
 void CudaOps::AttentionInput(int layer) {
@@ -251,8 +243,7 @@ AttentionArgs CudaOps::AttentionOf(int layer) const {
           .query = query_,
           .attended = attended_,
           .turns = turns_,
-          .scale =
-              1 / std::sqrt(static_cast<float>(config_.head_dim)),
+          .scale = 1 / std::sqrt(static_cast<float>(config_.head_dim)),
           .row_statistics = row_statistics_,
           .partials = partials_,
           .arrived = arrived_};
@@ -325,13 +316,12 @@ absl::Status CudaOps::Settle() const {
   const int64_t begin = plan_.sums_begin(), end = plan_.sums_end();
   const bool due = std::exchange(sums_are_due_, false);
   if (due) {
-    device_->Copy(host_image_.get() + begin, image_.get() + begin,
-                  end - begin);
+    device_->Copy(host_image_.get() + begin, image_.get() + begin, end - begin);
   }
   const absl::Status settled = device_->Synchronize();
   if (due && settled.ok()) {
-    plan_.KeepSums({host_image_.get() + begin,
-                    static_cast<size_t>(end - begin)});
+    plan_.KeepSums(
+        {host_image_.get() + begin, static_cast<size_t>(end - begin)});
   }
   return settled;
 }

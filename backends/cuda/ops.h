@@ -28,7 +28,7 @@ class CudaOps final : public Ops {
   // RESOURCE_EXHAUSTED if the model does not fit, UNIMPLEMENTED for heads that
   // do not fit the device's shared memory.
   static absl::StatusOr<std::unique_ptr<CudaOps>> Create(
-      const ModelFile& file, const LoadOptions& load, bool deterministic,
+      const ModelFile& file, const LoadOptions& load,
       std::shared_ptr<Device> device);
   // An upper bound of what Create allocates on the device.
   static int64_t EstimateMemory(const ModelFile& file, const LoadOptions& load);
@@ -71,7 +71,7 @@ class CudaOps final : public Ops {
   struct Layout;
 
   CudaOps(const ModelConfig& config, Weights weights, const Layout& layout,
-          const LoadOptions& load, int group_rows, bool deterministic,
+          const LoadOptions& load, int group_rows,
           std::shared_ptr<Device> device, Memory activations,
           Memory host_logits);
 
@@ -91,7 +91,6 @@ class CudaOps final : public Ops {
   const std::shared_ptr<Device> device_;
   const Weights weights_;
   const int max_rows_;
-  const bool deterministic_;
   const Memory activations_;
   const Memory host_logits_;
 
@@ -100,7 +99,6 @@ class CudaOps final : public Ops {
   float* row_statistics_;
   float* partials_;
   int* arrived_;
-  float* scales_;
   uint64_t* turns_;
 
   // The step.

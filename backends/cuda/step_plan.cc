@@ -196,8 +196,8 @@ void StepPlan::ChooseShape() {
   for (const StepChunk& chunk : chunks_) {
     if (chunk.sums == 0) continue;
     shape_.asking_chunks = RoundUp(chunks_.size(), options_.max_rows);
-    shape_.asked_positions = std::max(shape_.asked_positions,
-                                      static_cast<int>(chunk.sums_capacity));
+    shape_.asked_positions =
+        std::max(shape_.asked_positions, static_cast<int>(chunk.sums_capacity));
   }
   if (shape_.groups * options_.num_kv_heads >= options_.wanted_blocks) return;
   int sections = 0;
@@ -215,8 +215,7 @@ void StepPlan::ChooseShape() {
 void StepPlan::KeepSums(absl::Span<const uint8_t> sums) const {
   for (size_t i = 0; i < chunks_.size(); ++i) {
     if (chunks_[i].sums == 0) continue;
-    cache::HeadTable<float>& table =
-        *batch_->chunks[i].view->attention->sums;
+    cache::HeadTable<float>& table = *batch_->chunks[i].view->attention->sums;
     const uint8_t* from = sums.data() + (chunks_[i].sums - sums_begin_);
     for (int layer = 0; layer < options_.num_layers; ++layer) {
       for (int head = 0; head < options_.num_kv_heads; ++head) {

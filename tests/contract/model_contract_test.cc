@@ -215,8 +215,7 @@ TEST_P(ModelContract, MemoryEstimatesCoverTheWeights) {
 
 TEST_P(ModelContract, SaysWhatItIs) {
   EXPECT_EQ(backend().Name(), GetParam().backend);
-  EXPECT_THAT(backend().DeviceInfo(),
-              ::testing::HasSubstr(GetParam().device));
+  EXPECT_THAT(backend().DeviceInfo(), ::testing::HasSubstr(GetParam().device));
 }
 
 TEST_P(ModelContract, NoThreadsIsInvalid) {
@@ -247,8 +246,8 @@ TEST(RegistryTest, CudaWithoutAGpuSaysSo) {
   const absl::Status status = backends::NewBackend("cuda", {}).status();
   if (status.ok()) GTEST_SKIP() << "this machine has a GPU";
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  const bool compiled_in =
-      ::testing::Value(backends::CompiledBackends(), ::testing::Contains("cuda"));
+  const bool compiled_in = ::testing::Value(backends::CompiledBackends(),
+                                            ::testing::Contains("cuda"));
   EXPECT_THAT(status.message(),
               ::testing::HasSubstr(compiled_in ? "no CUDA device"
                                                : "built without CUDA"));

@@ -102,8 +102,7 @@ std::vector<NamedModel> Models() {
        {WeightType::kF32, WeightType::kF16, WeightType::kBF16}) {
     const std::string name(WeightTypeName(type));
     models.push_back({"Default" + name, DefaultShape(type)});
-    models.push_back(
-        {"Odd" + name, OddShape(type), type == WeightType::kF32});
+    models.push_back({"Odd" + name, OddShape(type), type == WeightType::kF32});
   }
   for (const WeightType type :
        {WeightType::kQ8_0, WeightType::kQ4_0, WeightType::kQ4_1}) {

@@ -60,8 +60,7 @@ const backends::ModelFile& RandomModelWithHeads(int num_heads,
 std::vector<BackendUnderTest> BackendsWithScores() {
   std::vector<BackendUnderTest> with;
   for (const BackendUnderTest& backend : BackendsAsChosenAndSlow()) {
-    const auto made =
-        backend.New(backend.Options(1)).value();
+    const auto made = backend.New(backend.Options(1)).value();
     if (made->capabilities().attention_scores) with.push_back(backend);
   }
   return with;

@@ -54,14 +54,13 @@ absl::StatusOr<std::unique_ptr<Ops>> NewCudaOps(const ModelFile& file,
                                                 const BackendOptions& options) {
   auto device = backends::cuda::NewCudaDevice();
   if (!device.ok()) return device.status();
-  return backends::cuda::CudaOps::Create(file, load, options.deterministic,
-                                         *std::move(device));
+  return backends::cuda::CudaOps::Create(file, load, *std::move(device));
 }
 
 absl::StatusOr<std::unique_ptr<Ops>> NewEmulatedCudaOps(
     const ModelFile& file, const LoadOptions& load,
     const BackendOptions& options) {
-  return backends::cuda::CudaOps::Create(file, load, options.deterministic,
+  return backends::cuda::CudaOps::Create(file, load,
                                          backends::cuda::NewEmulatedDevice());
 }
 
@@ -86,9 +85,7 @@ bool BackendUnderTest::RunsAllCases() const {
 
 const std::vector<BackendUnderTest>& BackendsUnderTest() {
   static const auto* backends = new std::vector<BackendUnderTest>{
-      {.name = "reference",
-       .backend = "reference",
-       .new_ops = NewReferenceOps},
+      {.name = "reference", .backend = "reference", .new_ops = NewReferenceOps},
       OnednnWith("onednn", "auto"),
       OnednnWith("onednn_scalar", "scalar"),
       OnednnWith("onednn_avx2", "avx2"),

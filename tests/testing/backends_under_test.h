@@ -14,8 +14,9 @@
 
 namespace millrace::testing {
 
-using NewBackendFunction = absl::StatusOr<std::unique_ptr<backends::Backend>> (
-    *)(const backends::BackendOptions&);
+using NewBackendFunction =
+    absl::StatusOr<std::unique_ptr<backends::Backend>> (*)(
+        const backends::BackendOptions&);
 
 struct BackendUnderTest {
   std::string name;     // of the test instance: letters, digits, underscores

@@ -5,7 +5,8 @@
 //            where few sequences decode, and for each section of 64 positions
 //   threads  128: a token and four queries each for scores, a warp for the
 //            soft-max of a query, a number of the head for values
-//   shared   keys and values of a section as floats, queries, results: 35 KB for
+//   shared   keys and values of a section as floats, queries, results: 35 KB
+//   for
 //            3 queries of 64 numbers, 46 KB for 24
 //   bytes    keys and values of the section once for all queries that share the
 //            KV head: 16 KB in half precision
@@ -16,8 +17,8 @@
 // or by the last of the blocks to finish, with the same operations in the same
 // order. So a row's result is the same bits in either form and any company.
 #include "backends/cuda/kernels/attention_section.h"
-#include "backends/cuda/kernels/target.h"
 #include "backends/cuda/kernels/launchers.h"
+#include "backends/cuda/kernels/target.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 namespace {
@@ -106,8 +107,8 @@ __device__ void TakeSection(const AttentionWork& work, const StepRun& run,
                             int64_t section, const AttentionShared& shared,
                             float* partials) {
   const int64_t begin = VisibleBegin(run, work.CachePosition(work.first_row));
-  const int64_t end = VisibleEnd(
-      run, work.CachePosition(work.first_row + work.rows - 1));
+  const int64_t end =
+      VisibleEnd(run, work.CachePosition(work.first_row + work.rows - 1));
   const AttentionArgs& args = work.args;
   LoadSection(work, run, section, begin, end, /*with_values=*/true, shared);
   SyncBlock();
@@ -150,8 +151,9 @@ __device__ void Finish(const AttentionWork& work, int query, int d, float out,
                        float largest, float sum) {
   const AttentionArgs& args = work.args;
   const int row = work.RowOf(query), head = work.HeadOf(query);
-  args.attended.data[int64_t{row} * args.attended.stride +
-                     head * args.kv.head_dim + d] = out / sum;
+  args.attended
+      .data[int64_t{row} * args.attended.stride + head * args.kv.head_dim + d] =
+      out / sum;
   if (d == 0) {
     float* const to =
         args.row_statistics + 2 * (int64_t{row} * args.num_heads + head);

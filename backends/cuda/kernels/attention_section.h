@@ -6,10 +6,10 @@
 
 #include <cstdint>
 
-#include "backends/cuda/kernels/target.h"
 #include "backends/cuda/kernels/kernels.h"
 #include "backends/cuda/kernels/kv_numbers.h"
 #include "backends/cuda/kernels/rotation.h"
+#include "backends/cuda/kernels/target.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 
@@ -18,12 +18,12 @@ inline constexpr float kNothing = -INFINITY;  // the score of what is not seen
 
 // A block's shared memory: AttentionSharedBytes of it.
 struct AttentionShared {
-  int key_stride;   // odd, so that 32 lanes read 32 banks
-  float* keys;      // [64][key_stride]
-  float* values;    // [64][key_stride]
-  float* queries;   // [query][padded_dim], rotated and scaled
-  float* out;       // [query][padded_dim]
-  float* scores;    // [query][64]
+  int key_stride;  // odd, so that 32 lanes read 32 banks
+  float* keys;     // [64][key_stride]
+  float* values;   // [64][key_stride]
+  float* queries;  // [query][padded_dim], rotated and scaled
+  float* out;      // [query][padded_dim]
+  float* scores;   // [query][64]
   // [query][4]: the largest score so far and the sum of exponentials; factors
   // by which what is there and what comes are merged.
   float* states;
@@ -77,10 +77,10 @@ struct AttentionWork {
   // looked at.
   __device__ int64_t LeadOf(int64_t position) const {
     if (chunk.key_positions == 0) return 0;
-    const int64_t table =
-        int64_t{args.layer} * args.kv.num_kv_heads + kv_head;
-    return ArrayAt<int64_t>(step, chunk.key_positions)
-               [table * chunk.key_positions_capacity + position] -
+    const int64_t table = int64_t{args.layer} * args.kv.num_kv_heads + kv_head;
+    return ArrayAt<int64_t>(
+               step, chunk.key_positions)[table * chunk.key_positions_capacity +
+                                          position] -
            position;
   }
 };
@@ -99,8 +99,7 @@ __device__ inline void RotateQueries(const AttentionWork& work,
                               int64_t{row} * args.query.stride +
                               work.HeadOf(query) * args.kv.head_dim + 2 * pair;
     float x = from[0] * args.scale, y = from[1] * args.scale;
-    Turn(AngleAt(QueryPosition(run, work.CachePosition(row)),
-                 args.turns[pair]),
+    Turn(AngleAt(QueryPosition(run, work.CachePosition(row)), args.turns[pair]),
          x, y);
     float* const to = shared.queries + query * args.kv.padded_dim + 2 * pair;
     to[0] = x;
@@ -133,8 +132,7 @@ __device__ inline TokenPlace PlaceOf(const AttentionWork& work,
 // end - 1; zero elsewhere. A key that was turned too far is turned back.
 __device__ inline void LoadSection(const AttentionWork& work,
                                    const StepRun& run, int64_t section,
-                                   int64_t begin, int64_t end,
-                                   bool with_values,
+                                   int64_t begin, int64_t end, bool with_values,
                                    const AttentionShared& shared) {
   const KvMemory& kv = work.args.kv;
   const int eights = kv.padded_dim / 8;
@@ -177,8 +175,8 @@ __device__ inline void Score(const AttentionWork& work,
   const int dim = work.args.kv.head_dim, stride = work.args.kv.padded_dim;
   const float* const key = shared.keys + token * shared.key_stride;
   constexpr int kStep = kTile * (kAttentionThreads / kSectionTokens);
-  for (int first = threadIdx.x / kSectionTokens * kTile;
-       first < work.queries(); first += kStep) {
+  for (int first = threadIdx.x / kSectionTokens * kTile; first < work.queries();
+       first += kStep) {
     const float* queries[kTile];
 #pragma unroll
     for (int k = 0; k < kTile; ++k) {
@@ -206,10 +204,9 @@ struct TokenRange {
 __device__ inline TokenRange SeenBy(const StepRun& run, int64_t section,
                                     int64_t cache_position) {
   const int64_t first = section * kSectionTokens;
-  return {static_cast<int>(
-              Most(0, VisibleBegin(run, cache_position) - first)),
-          static_cast<int>(Least(kSectionTokens,
-                                 VisibleEnd(run, cache_position) - first))};
+  return {static_cast<int>(Most(0, VisibleBegin(run, cache_position) - first)),
+          static_cast<int>(
+              Least(kSectionTokens, VisibleEnd(run, cache_position) - first))};
 }
 
 }  // namespace millrace::backends::cuda::MILLRACE_CUDA_CODE

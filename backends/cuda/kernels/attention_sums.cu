@@ -12,8 +12,8 @@
 // The probability of a position follows from its score and the row's largest
 // score and sum, which attention left behind.
 #include "backends/cuda/kernels/attention_section.h"
-#include "backends/cuda/kernels/target.h"
 #include "backends/cuda/kernels/launchers.h"
+#include "backends/cuda/kernels/target.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 namespace {
@@ -53,8 +53,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
   }
   const int heads = args.num_heads / args.kv.num_kv_heads;
   const AttentionShared shared(DynamicShared<float>(),
-                               args.max_group_rows * heads,
-                               args.kv.padded_dim);
+                               args.max_group_rows * heads, args.kv.padded_dim);
   const auto* const weights = ArrayAt<float>(args.step, chunk.row_weights);
   const int token = threadIdx.x;
   const int64_t position = section * kSectionTokens + token;
@@ -76,8 +75,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
         end <= section * kSectionTokens) {
       continue;
     }
-    const bool is_mine = has_position && position >= run.first_position &&
-                         position < end;
+    const bool is_mine =
+        has_position && position >= run.first_position && position < end;
     is_done |= is_mine;
     LoadSection(all, run, section, run.first_position, end,
                 /*with_values=*/false, shared);
@@ -114,8 +113,7 @@ void LaunchAttentionSums(Stream* stream, const AttentionSumsArgs& args) {
                       (attention.num_heads / attention.kv.num_kv_heads);
   const int sections =
       (args.max_positions + kSectionTokens - 1) / kSectionTokens;
-  Launch(stream,
-         dim3(sections, args.max_chunks, attention.kv.num_kv_heads),
+  Launch(stream, dim3(sections, args.max_chunks, attention.kv.num_kv_heads),
          dim3(kAttentionThreads),
          AttentionSharedBytes(queries, attention.kv.padded_dim), AttentionSums,
          args);

@@ -6,8 +6,8 @@
 //            which one is wanted: sectors of 32 bytes for 4 to 8), a row of
 //            floats written
 //   bound    by latency: 576 floats
-#include "backends/cuda/kernels/target.h"
 #include "backends/cuda/kernels/launchers.h"
+#include "backends/cuda/kernels/target.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 namespace {
@@ -17,8 +17,8 @@ constexpr int kThreads = 128;
 __device__ float WeightAt(const Matrix& matrix, int output, int input) {
   const TilePlace place =
       PlaceInTile(output % kTileOutputs, input % kTileInputs);
-  const int64_t tile_index = int64_t{output / kTileOutputs} * matrix.blocks() +
-                             input / kTileInputs;
+  const int64_t tile_index =
+      int64_t{output / kTileOutputs} * matrix.blocks() + input / kTileInputs;
   const uint8_t* const tile =
       matrix.tiles + tile_index * TileBytes(matrix.type);
   const uint8_t* const at = tile + TileByte(matrix.type, place);

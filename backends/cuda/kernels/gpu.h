@@ -1,4 +1,4 @@
-// target.h on a GPU. The only file with inline PTX and CUDA's own intrinsics.
+// target.h on a GPU. The only file with CUDA's own intrinsics.
 #ifndef MILLRACE_BACKENDS_CUDA_KERNELS_GPU_H_
 #define MILLRACE_BACKENDS_CUDA_KERNELS_GPU_H_
 
@@ -89,50 +89,6 @@ __device__ inline void LetSuccessorStart() {
 #if __CUDA_ARCH__ >= 900
   cudaTriggerProgrammaticLaunchCompletion();
 #endif
-}
-
-// ---- Memory to shared memory without registers, 16 bytes at a time ----
-
-// Both addresses are 16-aligned. Zeros are stored if not `valid`.
-__device__ inline void CopyAsync16(void* shared, const void* from, bool valid) {
-  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to),
-               "l"(from), "r"(bytes)
-               : "memory");
-}
-__device__ inline void CommitCopies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-// Waits until at most `kPending` of the committed groups are on their way.
-template <int kPending>
-__device__ inline void WaitForCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-
-// ---- Tensor cores ----
-
-// c[16 x 8] += a[16 x 16] * b[16 x 8], by a warp. With lane = 4 g + t, pairs of
-// 16-bit numbers, the lower one first:
-//
-//   a[0], a[1]   rows g, g + 8, columns 2t, 2t + 1;  a[2], a[3]: columns + 8
-//   b[0], b[1]   rows 2t, 2t + 1 and 2t + 8, 2t + 9, column g
-//   c[0], c[1]   row g, columns 2t, 2t + 1;          c[2], c[3]: row g + 8
-__device__ inline void MultiplyHalf(const uint32_t (&a)[4],
-                                    const uint32_t (&b)[2], float (&c)[4]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-__device__ inline void MultiplyBfloat(const uint32_t (&a)[4],
-                                      const uint32_t (&b)[2], float (&c)[4]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 // ---- Launches ----

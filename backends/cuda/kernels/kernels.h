@@ -42,8 +42,8 @@ enum class ProductEnd {
 // whose logits are wanted.
 struct ProductArgs {
   const StepHeader* step;
-  bool wanted_rows;   // those whose logits are wanted, one after the other
-  int max_rows;       // of the launch
+  bool wanted_rows;  // those whose logits are wanted, one after the other
+  int max_rows;      // of the launch
   Rows in;
   const float* norm;  // weights, as long as a row; null: rows as they are
   float epsilon;
@@ -55,11 +55,6 @@ struct ProductArgs {
   int num_parts;
   Part parts[3];
   ProductEnd end;
-  // Whether the tensor cores may be used: inputs are rounded to 16 bits, and
-  // what a row gets then differs with the number of rows in the last bits.
-  bool tensor_cores;
-  // How a norm is prepared for the tensor cores: [rows], of the launch.
-  float* scales;
 };
 
 // Keys are rotated at their text positions; both are rounded and stored in the

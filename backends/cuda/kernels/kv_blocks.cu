@@ -5,9 +5,9 @@
 //                 head; bound by memory
 //   move          a thread block for each list; its moves one after another, as
 //                 a slot may be read after it was written
-#include "backends/cuda/kernels/target.h"
 #include "backends/cuda/kernels/kv_numbers.h"
 #include "backends/cuda/kernels/launchers.h"
+#include "backends/cuda/kernels/target.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 namespace {

@@ -1,7 +1,8 @@
 // How keys and values lie on the device.
 //
 //   block   [layer][kv_head] of a key tile and a value tile
-//   tile    [16 tokens][padded_dim]; of 8-bit numbers, followed by the scales of
+//   tile    [16 tokens][padded_dim]; of 8-bit numbers, followed by the scales
+//   of
 //           the 16 tokens as floats
 //
 // padded_dim is head_dim up to a multiple of 16, and what is beyond head_dim is

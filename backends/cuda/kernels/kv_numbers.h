@@ -4,16 +4,15 @@
 
 #include <cstdint>
 
-#include "backends/cuda/kernels/target.h"
 #include "backends/cuda/kernels/kv_memory.h"
+#include "backends/cuda/kernels/target.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 
 using cache::KvDtype;
 
 __device__ inline float* ScalesOf(KvTile tile, int padded_dim) {
-  return reinterpret_cast<float*>(tile.data +
-                                  cache::kBlockTokens * padded_dim);
+  return reinterpret_cast<float*>(tile.data + cache::kBlockTokens * padded_dim);
 }
 
 // Number d of the token in `slot`.
@@ -67,8 +66,9 @@ __device__ inline void LoadEight(KvTile tile, int padded_dim, int slot, int d,
   const float scale = ScalesOf(tile, padded_dim)[slot];
 #pragma unroll
   for (int k = 0; k < 8; ++k) {
-    out[k] = static_cast<float>(static_cast<int8_t>(words[k / 4] >> k % 4 * 8)) *
-             scale;
+    out[k] =
+        static_cast<float>(static_cast<int8_t>(words[k / 4] >> k % 4 * 8)) *
+        scale;
   }
 }
 

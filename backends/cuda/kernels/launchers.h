@@ -2,8 +2,8 @@
 #ifndef MILLRACE_BACKENDS_CUDA_KERNELS_LAUNCHERS_H_
 #define MILLRACE_BACKENDS_CUDA_KERNELS_LAUNCHERS_H_
 
-#include "backends/cuda/kernels/target.h"
 #include "backends/cuda/kernels/kernels.h"
+#include "backends/cuda/kernels/target.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 

@@ -1,7 +1,8 @@
 // out = W rms_norm(in), and what becomes of it: attention input, attention
 // output, feed-forward in and out, and logits are this kernel.
 //
-//   grid     a block for 16 outputs (a row of tiles, weight_tiles.h) and up to 8
+//   grid     a block for 16 outputs (a row of tiles, weight_tiles.h) and up to
+//   8
 //            rows; of two matrices for a gate
 //   threads  8 warps; each takes every eighth tile and has of it 2 outputs x 8
 //            inputs a lane; lanes, then warps are added up in a fixed order
@@ -17,9 +18,9 @@
 //
 // A sum's order depends on the matrix alone, not on the number of rows: a row's
 // results are the same bits in any batch.
-#include "backends/cuda/kernels/target.h"
 #include "backends/cuda/kernels/lane_weights.h"
 #include "backends/cuda/kernels/launchers.h"
+#include "backends/cuda/kernels/target.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 namespace {
@@ -77,7 +78,8 @@ __device__ void AddTiles(const Inputs<kRows>& inputs, const uint8_t* tiles,
         if constexpr (kType == WeightType::kQ4_1) all += x[r][i];
       }
       sums[2 * r] = Fma(scales[0], low, Fma(minima[0], all, sums[2 * r]));
-      sums[2 * r + 1] = Fma(scales[1], high, Fma(minima[1], all, sums[2 * r + 1]));
+      sums[2 * r + 1] =
+          Fma(scales[1], high, Fma(minima[1], all, sums[2 * r + 1]));
     }
   }
 }

@@ -6,10 +6,10 @@
 //   bytes    4 read and 1 to 4 written a number: 2.3 KB a row of the default
 //            model and layer
 //   bound    by latency
-#include "backends/cuda/kernels/target.h"
 #include "backends/cuda/kernels/kv_numbers.h"
 #include "backends/cuda/kernels/launchers.h"
 #include "backends/cuda/kernels/rotation.h"
+#include "backends/cuda/kernels/target.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 namespace {

@@ -1,5 +1,5 @@
-// What kernels take from what they are compiled for: threads, shared memory, shuffles, number
-// formats, tensor cores, launches. Compiled by nvcc they are the GPU's; by
+// What kernels take from what they are compiled for: threads, shared memory,
+// shuffles, number formats, launches. Compiled by nvcc they are the GPU's; by
 // any other compiler they are emulated on the CPU, so that the kernels
 // themselves are tested where there is no GPU.
 //

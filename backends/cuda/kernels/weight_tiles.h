@@ -1,7 +1,7 @@
 // How weights lie on the device: tiles of 16 outputs x 32 inputs, in the order
 // in which the lanes of a warp want them, so that a warp reads a tile with one
 // or two loads of consecutive bytes, and what a lane reads is what the tensor
-// cores' operand wants of it (kernels/gpu.h, `a`).
+// cores' operand A of shape 16 x 16 wants of it.
 //
 //   matrix   [groups of 16 outputs][blocks of 32 inputs] of a tile
 //   tile     scales, [16] of half precision: Q4_0, Q4_1, Q8_0
@@ -25,9 +25,9 @@ inline constexpr int kTileInputs = 32;
 
 // Bytes before the weights of a tile.
 constexpr int TileHeadBytes(WeightType type) {
-  return type == WeightType::kQ4_1                                  ? 64
+  return type == WeightType::kQ4_1                                ? 64
          : type == WeightType::kQ4_0 || type == WeightType::kQ8_0 ? 32
-                                                                    : 0;
+                                                                  : 0;
 }
 
 constexpr int TileBytes(WeightType type) {
@@ -50,8 +50,7 @@ struct TilePlace {
 constexpr TilePlace PlaceInTile(int output, int input) {
   const int upper = input % 16 / 8;
   return {.lane = output % 8 * 4 + input % 8 / 2,
-          .element =
-              input / 16 * 8 + 2 * (output / 8 + 2 * upper) + input % 2};
+          .element = input / 16 * 8 + 2 * (output / 8 + 2 * upper) + input % 2};
 }
 
 // The byte of the tile that the weight is in or begins at.

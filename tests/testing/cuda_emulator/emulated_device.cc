@@ -56,14 +56,14 @@ class EmulatedDeviceImpl final
                                   absl::string_view what) override {
     void* memory = MAP_FAILED;
     if (bytes <= FreeBytes()) {
-      memory = mmap(nullptr, std::max<int64_t>(bytes, 1), PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      memory =
+          mmap(nullptr, std::max<int64_t>(bytes, 1), PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     }
     if (memory == MAP_FAILED) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("allocate ", what, ": ", bytes,
-                       " bytes of the GPU, of which ", FreeBytes(),
-                       " are free; ask for less"));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "allocate ", what, ": ", bytes, " bytes of the GPU, of which ",
+          FreeBytes(), " are free; ask for less"));
     }
     if (bytes <= kPoisonedBytes) std::memset(memory, 0xff, bytes);
     stats_.allocated += bytes;

@@ -20,11 +20,11 @@ struct EmulatedDeviceOptions {
 
 // What tests look at.
 struct EmulatedDeviceStats {
-  int64_t allocated = 0;   // bytes, at the moment
-  int64_t most = 0;        // at any time
+  int64_t allocated = 0;  // bytes, at the moment
+  int64_t most = 0;       // at any time
   int64_t allocations = 0;
   int64_t captures = 0;
-  int64_t launches = 0;    // of graphs
+  int64_t launches = 0;  // of graphs
   int64_t kernels = 0;
 };
 

@@ -73,8 +73,7 @@ Place& NextPlace() {
   Block& block = TheBlock();
   const int next =
       block.current + (fiber_order == FiberOrder::kAscending ? 1 : -1);
-  if (next < 0 || next >= block.size ||
-      next / kWarp != block.current / kWarp) {
+  if (next < 0 || next >= block.size || next / kWarp != block.current / kWarp) {
     return block.scheduler;
   }
   Fiber& fiber = *block.fibers[next];
@@ -119,7 +118,8 @@ void Prepare(int size, size_t shared_bytes) {
     getcontext(&fiber->start);
     fiber->start.uc_stack.ss_sp = fiber->stack.get();
     // Not all at the same place of a page: they would share few lines of cache.
-    fiber->start.uc_stack.ss_size = kStackBytes - block.fibers.size() % 64 * 832;
+    fiber->start.uc_stack.ss_size =
+        kStackBytes - block.fibers.size() % 64 * 832;
     fiber->start.uc_link = nullptr;
     makecontext(&fiber->start, FiberMain, 0);
     block.fibers.push_back(std::move(fiber));
@@ -188,33 +188,6 @@ const float* AllHalves() {
   return halves;
 }
 
-// What a lane brings to a product: pairs of 16-bit numbers.
-struct Operands {
-  uint32_t a[4], b[2];
-};
-
-template <float (*kWiden)(uint16_t)>
-void Multiply(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&c)[4]) {
-  Operands mine;
-  std::memcpy(mine.a, a, sizeof(a));
-  std::memcpy(mine.b, b, sizeof(b));
-  const auto* const lanes =
-      static_cast<const Operands*>(ExchangeInWarp(&mine, sizeof(mine)));
-  const auto number = [](uint32_t pair, int odd) {
-    return kWiden(static_cast<uint16_t>(odd ? pair >> 16 : pair));
-  };
-  const int g = LaneOfThread() / 4, t = LaneOfThread() % 4;
-  for (int i = 0; i < 4; ++i) {
-    const int high_row = i / 2, column = 2 * t + i % 2;
-    for (int k = 0; k < 16; ++k) {
-      const int upper = k / 8, pair = k % 8 / 2;
-      const uint32_t left = lanes[4 * g + pair].a[high_row + 2 * upper];
-      const uint32_t right = lanes[4 * column + pair].b[upper];
-      c[i] += number(left, k % 2) * number(right, k % 2);
-    }
-  }
-}
-
 }  // namespace
 
 const float* const kHalves = AllHalves();
@@ -241,15 +214,6 @@ const void* ExchangeInWarp(const void* mine, size_t bytes) {
 void* DynamicSharedMemory() {
   auto at = reinterpret_cast<uintptr_t>(TheBlock().shared.data());
   return reinterpret_cast<void*>((at + 15) / 16 * 16);
-}
-
-void MultiplyHalf(const uint32_t (&a)[4], const uint32_t (&b)[2],
-                  float (&c)[4]) {
-  Multiply<WidenHalf>(a, b, c);
-}
-void MultiplyBfloat(const uint32_t (&a)[4], const uint32_t (&b)[2],
-                    float (&c)[4]) {
-  Multiply<WidenBfloat>(a, b, c);
 }
 
 void RunGrid(dim3 grid, dim3 block, size_t shared_bytes,

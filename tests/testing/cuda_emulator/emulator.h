@@ -119,24 +119,6 @@ T* DynamicShared() {
 inline void WaitForPredecessor() {}
 inline void LetSuccessorStart() {}
 
-inline void CopyAsync16(void* shared, const void* from, bool valid) {
-  if (valid) {
-    std::memcpy(shared, from, 16);
-  } else {
-    std::memset(shared, 0, 16);
-  }
-}
-inline void CommitCopies() {}
-template <int kPending>
-void WaitForCopies() {}
-
-// ---- Tensor cores: gpu.h says which lane holds what ----
-
-void MultiplyHalf(const uint32_t (&a)[4], const uint32_t (&b)[2],
-                  float (&c)[4]);
-void MultiplyBfloat(const uint32_t (&a)[4], const uint32_t (&b)[2],
-                    float (&c)[4]);
-
 // ---- Launches ----
 
 // Runs `thread` as every thread of every block.

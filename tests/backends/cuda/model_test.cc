@@ -1,0 +1,192 @@
+// A model on the emulated device: graphs, memory, errors.
+
+#include "backends/cuda/model.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backends/cuda/backend.h"
+#include "backends/cuda/kv_storage.h"
+#include "cache/cache_manager.h"
+#include "gmock/gmock.h"
+#include "tests/testing/cuda_emulator/emulated_device.h"
+#include "tests/testing/cuda_emulator/fiber_order.h"
+#include "tests/testing/gguf_writer.h"
+#include "tests/testing/model_runner.h"
+#include "tests/testing/named_policy.h"
+
+namespace millrace::backends::cuda {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::NamedPolicy;
+using testing::RandomIds;
+using testing::WeightType;
+
+std::unique_ptr<const ModelFile> TinyModel() {
+  return testing::OpenTinyLlama(
+      {.embeddings = WeightType::kQ8_0, .matrices = WeightType::kQ4_1});
+}
+
+// A model, its storage, and one sequence that grows.
+class CudaModelTest : public ::testing::Test {
+ protected:
+  static constexpr int kMaxRows = 40;
+  static constexpr int kBlocks = 32;
+
+  absl::Status Load(const EmulatedDeviceOptions& options = {}) {
+    device_ = NewEmulatedDevice(options);
+    backend_ = NewBackendOnDevice({}, device_).value();
+    auto model = backend_->LoadModel(*file_, {.max_rows = kMaxRows});
+    if (!model.ok()) return model.status();
+    model_ = *std::move(model);
+    const ModelConfig& config = model_->config();
+    spec_ = {config.num_layers, config.num_kv_heads, config.head_dim,
+             cache::KvDtype::kInt8};
+    auto storage = backend_->CreateKvStorage(spec_, kBlocks);
+    if (!storage.ok()) return storage.status();
+    storage_ = *std::move(storage);
+    manager_ =
+        std::make_unique<cache::CacheManager>(spec_, kBlocks, storage_.get());
+    sequence_ =
+        manager_
+            ->Open(
+                {.policy = NamedPolicy("sinks:sink_tokens=4,window_tokens=60"),
+                 .max_chunk_tokens = kMaxRows})
+            .value();
+    return absl::OkStatus();
+  }
+
+  // Reads `rows` tokens; keeps the last one's logits.
+  absl::Status Step(int rows = 1) {
+    const auto view = manager_->Reserve(sequence_, rows).value();
+    const auto ids = RandomIds(rows, model_->config().vocabulary_size, 3);
+    Batch batch;
+    batch.chunks = {{.token_ids = ids,
+                     .first_position = manager_->Length(sequence_),
+                     .view = &view,
+                     .num_logits = 1}};
+    logits_.resize(model_->config().vocabulary_size);
+    const absl::Status status =
+        model_->Forward(batch, *storage_, absl::MakeSpan(logits_));
+    manager_->Commit(sequence_);
+    return status;
+  }
+
+  const std::unique_ptr<const ModelFile> file_ = TinyModel();
+  std::shared_ptr<EmulatedDevice> device_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Model> model_;
+  cache::KvSpec spec_;
+  std::unique_ptr<cache::KvStorage> storage_;
+  std::unique_ptr<cache::CacheManager> manager_;
+  cache::SequenceId sequence_;
+  std::vector<float> logits_;
+};
+
+TEST_F(CudaModelTest, AStreamReplaysItsGraphAndAllocatesNothing) {
+  ASSERT_TRUE(Load().ok());
+  ASSERT_TRUE(Step(40).ok());
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(Step().ok());
+  const EmulatedDeviceStats before = device_->stats();
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(Step().ok());
+  const EmulatedDeviceStats after = device_->stats();
+  EXPECT_EQ(after.launches - before.launches, 100);
+  EXPECT_EQ(after.captures, before.captures);
+  EXPECT_EQ(after.allocations, before.allocations);
+  EXPECT_EQ(after.kernels, before.kernels);  // all of them in the graph
+  EXPECT_LE(after.captures, 5);
+}
+
+TEST_F(CudaModelTest, TheOrderOfThreadsDoesNotMatter) {
+  std::vector<std::vector<float>> results;
+  for (const auto order :
+       {emulated::FiberOrder::kAscending, emulated::FiberOrder::kDescending}) {
+    emulated::SetFiberOrder(order);
+    ASSERT_TRUE(Load().ok());
+    ASSERT_TRUE(Step(33).ok());
+    for (int i = 0; i < 40; ++i) ASSERT_TRUE(Step(1 + i % 3).ok());
+    results.push_back(logits_);
+  }
+  emulated::SetFiberOrder(emulated::FiberOrder::kAscending);
+  EXPECT_EQ(results[0], results[1]);
+}
+
+TEST_F(CudaModelTest, TheEstimateIsAnUpperBound) {
+  for (const bool quantised : {true, false}) {
+    const auto file = quantised
+                          ? TinyModel()
+                          : testing::OpenTinyLlama({.num_heads = 3,
+                                                    .num_kv_heads = 1,
+                                                    .head_dim = 10,
+                                                    .embedding_size = 30,
+                                                    .feed_forward_size = 50,
+                                                    .tied_embedding = false});
+    for (const int rows : {1, 7, 200}) {
+      const auto device = NewEmulatedDevice();
+      const auto backend = NewBackendOnDevice({}, device).value();
+      const auto model = backend->LoadModel(*file, {.max_rows = rows});
+      ASSERT_TRUE(model.ok());
+      EXPECT_LE(device->stats().most,
+                backend->EstimateMemory(*file, {.max_rows = rows}));
+      EXPECT_GE(device->stats().most * 2,
+                backend->EstimateMemory(*file, {.max_rows = rows}));
+    }
+  }
+}
+
+TEST_F(CudaModelTest, AModelThatDoesNotFitSaysHowMuchIsMissing) {
+  const absl::Status status = Load({.memory = 100 << 10});
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), HasSubstr("bytes of the GPU, of which"));
+}
+
+TEST_F(CudaModelTest, AnErrorOfTheDeviceIsInternal) {
+  ASSERT_TRUE(Load().ok());
+  ASSERT_TRUE(Step(10).ok());
+  device_->Break();
+  const absl::Status status = Step();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(status.message(), HasSubstr("run on the GPU"));
+}
+
+TEST_F(CudaModelTest, AnotherBackendsStorageIsRefused) {
+  ASSERT_TRUE(Load().ok());
+  class Foreign : public cache::KvStorage {
+   public:
+    const cache::KvSpec& spec() const override { return spec_; }
+    int32_t num_blocks() const override { return kBlocks; }
+    absl::Status ReadBlocks(absl::Span<const cache::KvBlock>,
+                            absl::Span<float>) const override {
+      return absl::OkStatus();
+    }
+    absl::Status WriteBlocks(absl::Span<const cache::KvBlock>,
+                             absl::Span<const float>) override {
+      return absl::OkStatus();
+    }
+
+   private:
+    cache::KvSpec spec_;
+  };
+  storage_ = std::make_unique<Foreign>();
+  EXPECT_EQ(Step().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(CudaModelTest, MovesThatFollowOneAnotherAreDoneInOrder) {
+  ASSERT_TRUE(Load().ok());
+  std::vector<float> numbers(CanonicalBlockValues(spec_));
+  const int row = spec_.num_kv_heads * spec_.head_dim;
+  for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = i / row;
+  ASSERT_TRUE(storage_->WriteBlocks({0}, numbers).ok());
+  // The key in slot 2 goes to 1, and from there to 0.
+  ASSERT_TRUE(storage_->MoveSlots(0, 0, {{{0, 2}, {0, 1}}}).ok());
+  ASSERT_TRUE(storage_->MoveSlots(0, 0, {{{0, 1}, {0, 0}}}).ok());
+  std::vector<float> moved(numbers.size());
+  ASSERT_TRUE(storage_->ReadBlocks({0}, absl::MakeSpan(moved)).ok());
+  for (int d = 0; d < spec_.head_dim; ++d) EXPECT_NEAR(moved[d], 2, 1e-3);
+}
+
+}  // namespace
+}  // namespace millrace::backends::cuda

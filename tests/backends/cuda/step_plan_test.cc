@@ -1,0 +1,150 @@
+// What a step uploads, and how it is launched.
+
+#include "backends/cuda/step_plan.h"
+
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "cache/head_table.h"
+#include "gtest/gtest.h"
+
+namespace millrace::backends::cuda {
+namespace {
+
+constexpr StepPlanOptions kOptions = {.num_layers = 2,
+                                      .num_kv_heads = 3,
+                                      .max_rows = 100,
+                                      .group_rows = 8,
+                                      .wanted_blocks = 16,
+                                      .max_parts = 1000};
+
+// Sequences of one run, each from the first block on.
+class StepPlanTest : public ::testing::Test {
+ protected:
+  StepPlanTest() { std::iota(blocks_.begin(), blocks_.end(), 0); }
+
+  // Adds a chunk of the last `rows` of `length` tokens.
+  Chunk& Add(int64_t length, int rows, int num_logits = 1) {
+    views_.push_back(
+        {.runs = {{.rule = {}, .length = length, .blocks = blocks_}}});
+    ids_.emplace_back(rows, 7);
+    batch_.chunks.push_back({.token_ids = {},
+                             .first_position = length - rows,
+                             .num_logits = num_logits});
+    for (size_t i = 0; i < views_.size(); ++i) {  // they may have moved
+      batch_.chunks[i].view = &views_[i];
+      batch_.chunks[i].token_ids = ids_[i];
+    }
+    return batch_.chunks.back();
+  }
+
+  const StepShape& Shape() {
+    plan_.Begin(batch_);
+    return plan_.shape();
+  }
+  const StepHeader& Header() {
+    return *reinterpret_cast<const StepHeader*>(plan_.image().data());
+  }
+
+  StepPlan plan_{kOptions};
+  std::vector<int32_t> blocks_ = std::vector<int32_t>(200);
+  std::vector<cache::KvView> views_;
+  std::vector<std::vector<int32_t>> ids_;
+  Batch batch_;
+};
+
+TEST_F(StepPlanTest, ADecodeStepDividesAttentionIntoSections) {
+  Add(1000, 1);  // sections 0 .. 15
+  EXPECT_EQ(Shape(), (StepShape{.rows = 1,
+                                .groups = 1,
+                                .group_rows = 1,
+                                .sections = 18,
+                                .logits = 1}));
+}
+
+TEST_F(StepPlanTest, ShapesStayTheSameWhileASequenceGrows) {
+  Add(1000, 1);
+  const StepShape shape = Shape();
+  batch_.chunks.clear(), views_.clear(), ids_.clear();
+  Add(1100, 1);  // 18 sections
+  EXPECT_EQ(Shape(), shape);
+}
+
+TEST_F(StepPlanTest, ManyRowsTakeTheirSectionsThemselves) {
+  for (int i = 0; i < 33; ++i) Add(1000, 1);
+  EXPECT_EQ(Shape(), (StepShape{.rows = 64,
+                                .groups = 64,
+                                .group_rows = 1,
+                                .sections = 0,
+                                .logits = 64}));
+}
+
+TEST_F(StepPlanTest, SectionsThatHaveNoRoomAreNotDivided) {
+  StepPlanOptions options = kOptions;
+  options.max_parts = 53;  // 18 sections of 3 KV heads are 54
+  StepPlan plan(options);
+  Add(1000, 1);
+  plan.Begin(batch_);
+  EXPECT_EQ(plan.shape().sections, 0);
+}
+
+TEST_F(StepPlanTest, NoShapeIsLargerThanTheModelAllows) {
+  Add(90, 90, 90);
+  EXPECT_EQ(Shape().rows, 100);
+  EXPECT_EQ(Shape().logits, 100);
+  EXPECT_EQ(Shape().groups, 16);
+  EXPECT_EQ(Shape().group_rows, 8);
+}
+
+TEST_F(StepPlanTest, TheImageSaysWhichRowsAreWanted) {
+  Add(20, 3, 2);
+  Add(40, 2, 0);
+  Add(60, 4, 1);
+  Shape();
+  ASSERT_EQ(Header().num_rows, 9);
+  ASSERT_EQ(Header().num_logits, 3);
+  const auto* rows = ArrayAt<int32_t>(&Header(), Header().logits_rows);
+  EXPECT_EQ((std::vector<int32_t>(rows, rows + 3)),
+            (std::vector<int32_t>{1, 2, 8}));
+}
+
+TEST_F(StepPlanTest, TheImageSaysWhereARowsKeyGoes) {
+  Add(50, 2);
+  Shape();
+  const auto* rows = ArrayAt<StepRow>(&Header(), Header().rows);
+  EXPECT_EQ(rows[1].text_position, 49);
+  EXPECT_EQ(rows[1].block, 3);
+  EXPECT_EQ(rows[1].slot, 1);
+  EXPECT_EQ(rows[1].value_block, -1);
+}
+
+TEST_F(StepPlanTest, SumsComeBackToTheViewThatAsks) {
+  cache::HeadTable<float> sums(2, 3, 100);
+  sums.At(1, 2)[99] = 5;
+  Add(30, 1);
+  Add(60, 2);
+  views_[1].attention = {{1, 1}, 0.5f, &sums};
+  EXPECT_EQ(Shape().asking_chunks, 2);
+  EXPECT_EQ(Shape().asked_positions, 100);
+  std::vector<uint8_t> bytes(plan_.image().begin() + plan_.sums_begin(),
+                             plan_.image().begin() + plan_.sums_end());
+  auto* const numbers = reinterpret_cast<float*>(bytes.data());
+  EXPECT_EQ(numbers[6 * 100 - 1], 5);
+  numbers[3 * 100] = 7;
+  plan_.KeepSums(bytes);
+  EXPECT_EQ(sums.At(1, 0)[0], 7);
+}
+
+TEST_F(StepPlanTest, RowsThatWeighNothingAskForNothing) {
+  cache::HeadTable<float> sums(2, 3, 100);
+  Add(60, 2);
+  views_[0].attention = {{0, 0}, 1, &sums};
+  EXPECT_EQ(Shape().asking_chunks, 0);
+  EXPECT_EQ(plan_.sums_begin(), plan_.sums_end());
+  views_[0].attention->decay = 0.5f;
+  EXPECT_EQ(Shape().asking_chunks, 1);
+}
+
+}  // namespace
+}  // namespace millrace::backends::cuda
