@@ -427,7 +427,7 @@ async def test_kv_budget(start_server):
 async def test_more_than_all_memory_is_no_reason_to_retry(start_server,
                                                          failure_of):
     """Nothing that ends makes room for it: the value is wrong."""
-    server = start_server("--kv_memory=32MiB")
+    server = start_server("--kv_memory=16MiB")
     async with grpc.aio.insecure_channel(server.address) as channel:
         policy = {"window": {"window_tokens": 2000}}
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
@@ -442,7 +442,7 @@ async def test_more_than_all_memory_is_no_reason_to_retry(start_server,
 
 
 async def test_queue_full(start_server, failure_of):
-    server = start_server("--kv_memory=32MiB", "--max_queue=1",
+    server = start_server("--kv_memory=16MiB", "--max_queue=1",
                           "--queue_timeout=300ms")
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
