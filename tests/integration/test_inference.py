@@ -78,8 +78,12 @@ async def test_generate_tells_every_token(inference, tokens_of):
 
 
 async def test_generate_writes_what_a_session_writes(inference, sessions):
-    _, outputs, _, _ = await generate(inference, TEXT, stopping=budget(16))
-    session = await sessions(format=PLAIN, sampling=GREEDY)
+    # One policy: what it protects is stored with more bits than the rest.
+    policy = sinks(4, 60)
+    _, outputs, _, _ = await generate(inference, TEXT, stopping=budget(16),
+                                      cache_policy=policy)
+    session = await sessions(format=PLAIN, sampling=GREEDY,
+                             cache_policy=policy)
     seq = await session.append(TEXT, then_generate={"stopping": budget(16)})
     await session.turn(seq)
     assert ids_of(outputs) == session.ids()
