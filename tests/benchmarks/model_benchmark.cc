@@ -28,6 +28,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -39,7 +40,6 @@
 #include "absl/flags/usage.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "backends/model_file/registry.h"
 #include "backends/registry.h"
 #include "cache/cache_manager.h"
@@ -61,6 +61,7 @@ namespace millrace::benchmarks {
 namespace {
 
 using cache::SequenceId;
+using Json = nlohmann::ordered_json;
 using testing::ModelRunner;
 
 constexpr char kStreamPolicy[] = "sinks:sink_tokens=4,window_tokens=1020";
@@ -76,10 +77,6 @@ class Stopwatch {
   const Clock::time_point start_ = Clock::now();
 };
 
-std::string Answer(const char* name, double value) {
-  return absl::StrCat("{\"", name, "\": ", absl::SixDigits(value), "}");
-}
-
 class ModelBenchmark {
  public:
   ModelBenchmark(std::unique_ptr<ModelRunner> runner, int threads, int chunk)
@@ -87,24 +84,23 @@ class ModelBenchmark {
 
   const cache::KvSpec& kv_spec() { return runner_->manager().spec(); }
 
-  std::string Probe(int mib) {
+  Json Probe(int mib) {
     std::unique_ptr<ReadProbe>& probe = probes_[mib];
     if (!probe) probe = std::make_unique<ReadProbe>(size_t(mib) << 20);
-    return Answer("bytes_per_second", probe->BytesPerSecond(threads_, 9));
+    return {{"bytes_per_second", probe->BytesPerSecond(threads_, 9)}};
   }
 
-  std::string Prefill(int tokens) {
+  Json Prefill(int tokens) {
     const Stopwatch watch;
     const SequenceId id = runner_->Open(testing::NamedPolicy("full"));
     Append(id, tokens);
     const double seconds = watch.Seconds();
     runner_->manager().Close(id);
-    return Answer("seconds", seconds);
+    return {{"seconds", seconds}};
   }
 
-  std::string Decode(int sessions, int depth, int steps,
-                     const std::string& extra) {
-    if (steps > kMostSteps) return "{\"error\": \"too many steps\"}";
+  Json Decode(int sessions, int depth, int steps, const std::string& extra) {
+    if (steps > kMostSteps) return {{"error", "too many steps"}};
     std::vector<SequenceId> ids;
     for (int i = 0; i < sessions; ++i) ids.push_back(OpenAt(i, depth));
     const double seconds =
@@ -113,47 +109,40 @@ class ModelBenchmark {
     for (const SequenceId id : ids) {
       if (!runner_->manager().Truncate(id, depth).ok()) std::abort();
     }
-    return Answer("seconds", seconds);
+    return {{"seconds", seconds}};
   }
 
-  std::string Phases() {
+  Json Phases() {
     const backends::PhaseTimes now = runner_->phase_times();
-    std::vector<std::string> parts;
+    Json seconds;
     for (int i = 0; i < backends::kNumPhases; ++i) {
-      parts.push_back(absl::StrCat(
-          "\"", backends::PhaseName(i),
-          "\": ", absl::ToDoubleSeconds(now[i] - phases_told_[i])));
+      seconds[std::string(backends::PhaseName(i))] =
+          absl::ToDoubleSeconds(now[i] - phases_told_[i]);
     }
     phases_told_ = now;
-    return absl::StrCat("{", absl::StrJoin(parts, ", "), "}");
+    return seconds;
   }
 
-  std::string Stream(const std::string& name, int64_t tokens) {
+  Json Stream(const std::string& name, int64_t tokens) {
     const auto [stream, is_new] = streams_.try_emplace(name);
     if (is_new) {
       stream->second = runner_->Open(testing::NamedPolicy(kStreamPolicy));
     }
     const Stopwatch watch;
     Append(stream->second, tokens);
-    return Answer("seconds", watch.Seconds());
+    return {{"seconds", watch.Seconds()}};
   }
 
-  std::string Write(const std::string& name, int steps) {
+  Json Write(const std::string& name, int steps) {
     const auto stream = streams_.find(name);
-    if (stream == streams_.end()) return "{\"error\": \"no such stream\"}";
+    if (stream == streams_.end()) return {{"error", "no such stream"}};
     std::vector<double> seconds;
     for (int i = 0; i < steps; ++i) {
       const Stopwatch watch;
       Step({stream->second});
       seconds.push_back(watch.Seconds());
     }
-    return absl::StrCat("{\"step_seconds\": [",
-                        absl::StrJoin(seconds, ", ",
-                                      [](std::string* out, double s) {
-                                        absl::StrAppend(out,
-                                                        absl::SixDigits(s));
-                                      }),
-                        "]}");
+    return {{"step_seconds", seconds}};
   }
 
  private:
@@ -247,7 +236,7 @@ class ModelBenchmark {
   backends::PhaseTimes phases_told_ = {};
 };
 
-std::string Execute(ModelBenchmark& benchmark, const std::string& line) {
+Json Execute(ModelBenchmark& benchmark, const std::string& line) {
   std::istringstream in(line);
   std::string what, name, extra;
   int64_t a = 0, b = 0, c = 0;
@@ -261,14 +250,17 @@ std::string Execute(ModelBenchmark& benchmark, const std::string& line) {
   if (what == "stream" && in >> name >> a) return benchmark.Stream(name, a);
   if (what == "phases") return benchmark.Phases();
   if (what == "write" && in >> name >> a) return benchmark.Write(name, a);
-  return "{\"error\": \"not understood\"}";
+  return {{"error", "not understood"}};
 }
 
 // Of the matrices that each phase reads.
-std::string PhaseBytes(const backends::ModelFile& file) {
-  std::map<std::string, int64_t> bytes;
+Json PhaseBytes(const backends::ModelFile& file) {
+  Json bytes = Json::object();
   for (const std::string& name : file.TensorNames()) {
-    const backends::TensorView tensor = *file.FindTensor(name);
+    const size_t size = file.FindTensor(name)->data.size();
+    const auto add = [&](const char* phase) {
+      bytes[phase] = bytes.value(phase, size_t{0}) + size;
+    };
     for (const auto& [part, phase] : {std::pair{"attn_q", "attention_input"},
                                       {"attn_k", "attention_input"},
                                       {"attn_v", "attention_input"},
@@ -276,26 +268,30 @@ std::string PhaseBytes(const backends::ModelFile& file) {
                                       {"ffn_gate", "feed_forward_in"},
                                       {"ffn_up", "feed_forward_in"},
                                       {"ffn_down", "feed_forward_out"}}) {
-      if (absl::StrContains(name, part)) bytes[phase] += tensor.data.size();
+      if (absl::StrContains(name, part)) add(phase);
     }
     const bool tied = file.config().tied_embedding;
     if (name == (tied ? "token_embd.weight" : "output.weight")) {
-      bytes["logits"] += tensor.data.size();
+      add("logits");
     }
   }
-  return absl::StrCat("{",
-                      absl::StrJoin(bytes, ", ",
-                                    [](std::string* out, const auto& entry) {
-                                      absl::StrAppend(out, "\"", entry.first,
-                                                      "\": ", entry.second);
-                                    }),
-                      "}");
+  return bytes;
 }
 
 template <typename T>
 T ValueOrExit(absl::StatusOr<T> value) {
   if (value.ok()) return *std::move(value);
   std::cerr << value.status() << "\n";
+  std::exit(1);
+}
+
+// The one of --kv_dtype, else the backend's default.
+cache::KvDtype DtypeOf(const backends::Backend& backend) {
+  const std::string asked = absl::GetFlag(FLAGS_kv_dtype);
+  if (asked.empty()) return backend.capabilities().kv_dtypes.front();
+  const auto dtype = cache::FindKvDtype(asked);
+  if (dtype) return *dtype;
+  std::cerr << "--kv_dtype: there is no '" << asked << "'\n";
   std::exit(1);
 }
 
@@ -308,9 +304,7 @@ int Main() {
   const backends::BackendOptions options = {
       .num_threads = threads, .cpu_kernels = absl::GetFlag(FLAGS_cpu_kernels)};
   const auto backend = ValueOrExit(backends::NewBackend(name, options));
-  const cache::KvDtype dtype =
-      cache::FindKvDtype(absl::GetFlag(FLAGS_kv_dtype))
-          .value_or(backend->capabilities().kv_dtypes.front());
+  const cache::KvDtype dtype = DtypeOf(*backend);
   ModelBenchmark benchmark(
       ValueOrExit(ModelRunner::Create(
           *file, {.backend = name,
@@ -319,14 +313,14 @@ int Main() {
                   .max_rows = std::max(128, chunk),
                   .num_blocks = absl::GetFlag(FLAGS_blocks)})),
       threads, chunk);
-  std::cout << "{\"device\": \"" << backend->DeviceInfo()
-            << "\", \"kv_dtype\": \"" << KvDtypeName(dtype)
-            << "\", \"kv_bytes_per_token\": "
-            << benchmark.kv_spec().BytesPerToken()
-            << ", \"weight_bytes\": " << file->info().file_bytes
-            << ", \"parameters\": " << file->info().num_parameters
-            << ", \"phase_bytes\": " << PhaseBytes(*file) << ", \"sha256\": \""
-            << file->info().sha256 << "\"}" << std::endl;
+  const Json about = {
+      {"device", backend->DeviceInfo()},
+      {"kv_dtype", std::string(KvDtypeName(dtype))},
+      {"kv_bytes_per_token", benchmark.kv_spec().BytesPerToken()},
+      {"weight_bytes", file->info().file_bytes},
+      {"phase_bytes", PhaseBytes(*file)},
+      {"sha256", file->info().sha256}};
+  std::cout << about << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
     std::cout << Execute(benchmark, line) << std::endl;
   }

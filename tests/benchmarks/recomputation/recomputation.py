@@ -22,12 +22,12 @@ import asyncio
 import json
 import pathlib
 import statistics
-import sys
 
 import standalone  # noqa: F401  first: the others need what it makes
 import millrace
 import millraced
 import novel
+from scorer import say
 
 SINKS, HALF, EVERY, FULL = "sinks", "every R/2", "every 1", "full"
 TRAINED_CONTEXT = 8192
@@ -52,19 +52,20 @@ def steps(name, size):
 
 
 async def write(session, tokens):
-    """Milliseconds a token, and the most tokens that were held."""
+    """Milliseconds a token, and the most MiB of keys and values held."""
     stopping = {"max_tokens": tokens + 1, "ignore_end_of_turn": True,
                 "repetition_guard": 0}
     async for event in session.generate(stopping=stopping):
         pass
     usage = event.message.usage
     seconds = usage.decode.ToTimedelta().total_seconds()
-    return 1000 * seconds / tokens, usage.peak_resident_tokens
+    held = usage.peak_resident_tokens * session.opened.model.kv_bytes_per_token
+    return 1000 * seconds / tokens, held / 2**20
 
 
 async def turn(server, name, size, text):
     """One turn of a new session that has read the text."""
-    print(f"\r\033[Kcache {size}, {name}", end="", file=sys.stderr)
+    say(f"cache {size}, {name}")
     async with millrace.connect(server.address, format="FORMAT_PLAIN",
                                 cache_policy=policies(size)[name],
                                 sampling={"seed": 1}) as session:
@@ -74,7 +75,7 @@ async def turn(server, name, size, text):
 
 
 async def measure(server, size, text, rounds):
-    """Per policy, a list of (milliseconds, tokens held)."""
+    """Per policy, a list of (milliseconds, MiB held)."""
     results = {name: [] for name in policies(size)}
     # In turns, so that whatever else the machine does hits all alike.
     for _ in range(rounds):
@@ -83,7 +84,7 @@ async def measure(server, size, text, rounds):
     return results
 
 
-def summarise(size, results, bytes_per_token):
+def summarise(size, results):
     row = {"cache_tokens": size}
     for name, rounds in results.items():
         row[name] = {
@@ -91,7 +92,7 @@ def summarise(size, results, bytes_per_token):
             "ratio_to_sinks": statistics.median(
                 ms / sinks for (ms, _), (sinks, _) in
                 zip(rounds, results[SINKS])),
-            "kv_mib": max(held for _, held in rounds) * bytes_per_token / 2**20,
+            "kv_mib": max(held for _, held in rounds),
         }
     return row
 
@@ -141,8 +142,8 @@ async def run(options):
             results = await measure(server, size,
                                     novel.text(6 * size),
                                     options.rounds)
-            rows.append(summarise(size, results, options.bytes_per_token))
-    print("\r\033[K", end="", file=sys.stderr)
+            rows.append(summarise(size, results))
+    say("")
     return rows
 
 
@@ -152,8 +153,6 @@ def main():
     parser.add_argument("--sizes", default=[256, 512, 1024, 2048, 4096],
                         type=lambda s: [int(n) for n in s.split(",")])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--bytes_per_token", type=int, default=23040,
-                        help="of keys and values; millrace info says it")
     parser.add_argument("--out", type=pathlib.Path,
                         default=pathlib.Path(__file__).parent)
     options = parser.parse_args()

@@ -4,11 +4,8 @@ that takes a core away."""
 import contextlib
 import json
 import os
-import pathlib
 import subprocess
 import sys
-
-LINKS = pathlib.Path(__file__).resolve().parents[3] / "bazel-bin"
 
 
 class Model:
@@ -53,10 +50,9 @@ class Model:
 @contextlib.contextmanager
 def model(*flags):
     """Runs a model_benchmark until the end of the block."""
-    program = os.environ.get(
-        "MODEL_BENCHMARK", str(LINKS / "tests/benchmarks/model_benchmark"))
     with subprocess.Popen(
-            [program, f"--model={os.environ['MILLRACE_MODEL']}", *flags],
+            [os.environ["MODEL_BENCHMARK"],
+             f"--model={os.environ['MILLRACE_MODEL']}", *flags],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         try:
             yield Model(child)
@@ -74,12 +70,21 @@ def busy_neighbour():
             child.kill()
 
 
+def _cpuinfo():
+    """What the last core says of itself, by name."""
+    with open("/proc/cpuinfo", encoding="ascii") as file:
+        pairs = (line.split(":", 1) for line in file if ":" in line)
+        return {name.strip(): value.strip() for name, value in pairs}
+
+
+def cpu_flags():
+    """The instructions that it has, as the kernel names them."""
+    return _cpuinfo().get("flags", "").split()
+
+
 def description():
     """Processor, cores, and what of its instructions matters here."""
-    with open("/proc/cpuinfo", encoding="ascii") as file:
-        lines = dict(line.split(":", 1) for line in file if ":" in line)
-    lines = {key.strip(): value.strip() for key, value in lines.items()}
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
-    flags = [flag for flag in wanted if flag in lines.get("flags", "").split()]
-    return {"processor": lines.get("model name", "unknown"),
-            "cores": len(os.sched_getaffinity(0)), "flags": flags}
+    return {"processor": _cpuinfo().get("model name", "unknown"),
+            "cores": len(os.sched_getaffinity(0)),
+            "flags": [flag for flag in wanted if flag in cpu_flags()]}

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tarfile
 
+import machine
+
 PACKAGE = "llama_cpp_python==0.3.36"
 TARGETS = ("llama-bench", "llama-batched-bench")
 FEATURES = {"avx": "AVX", "avx2": "AVX2", "fma": "FMA", "f16c": "F16C",
-            "bmi2": "BMI2", "avx512f": "AVX512", "avx512_vbmi": "AVX512_VBMI",
+            "bmi2": "BMI2", "avx512f": "AVX512",
             "avx512vbmi": "AVX512_VBMI", "avx512_vnni": "AVX512_VNNI",
             "avx512_bf16": "AVX512_BF16", "avx_vnni": "AVX_VNNI"}
 HOME = pathlib.Path(os.environ.get(
@@ -41,10 +43,8 @@ def build():
 def _features():
     """All that this machine has, but AMX: a virtual machine may forbid it, and
     the program then ends with SIGILL."""
-    with open("/proc/cpuinfo", encoding="ascii") as file:
-        has = next(line for line in file if line.startswith("flags")).split()
-    return sorted({f"-DGGML_{name}=ON" for flag, name in FEATURES.items()
-                   if flag in has})
+    return sorted({f"-DGGML_{FEATURES[flag]}=ON"
+                   for flag in machine.cpu_flags() if flag in FEATURES})
 
 
 def _run(name, *arguments):

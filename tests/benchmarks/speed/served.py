@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import time
 
@@ -10,16 +9,12 @@ import grpc
 import millraced
 from millrace.v1 import control_pb2, control_pb2_grpc
 
-LINKS = pathlib.Path(__file__).resolve().parents[3] / "bazel-bin"
-
 
 def bench(server, sessions, prompt_tokens, max_tokens):
     """What `millrace bench` says of one round, by the client's clock."""
-    program = os.environ.get("MILLRACE_CLI",
-                             str(LINKS / "clients/cli/millrace"))
     done = subprocess.run(
-        [program, f"--server={server.address}", "bench", "--json",
-         "--rounds=1", f"--concurrency={sessions}",
+        [os.environ["MILLRACE_CLI"], f"--server={server.address}", "bench",
+         "--json", "--rounds=1", f"--concurrency={sessions}",
          f"--prompt_tokens={prompt_tokens}", f"--max_tokens={max_tokens}"],
         check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         text=True)

@@ -31,14 +31,10 @@ import peer
 import report
 import served
 from plot import draw
+from scorer import say
 
 AGED_STEPS = 100  # of one turn
 WINDOW_FILLED = 1025
-
-
-def say(text):
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 class Rounds:
