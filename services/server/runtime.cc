@@ -47,6 +47,17 @@ absl::StatusOr<cache::KvDtype> ChooseDtype(const std::string& asked,
                    "' does not have it; leave the flag out"));
 }
 
+absl::StatusOr<cache::KvSpec> KvSpecOf(const ServerOptions& options,
+                                       const backends::ModelConfig& model,
+                                       const backends::Backend& backend) {
+  const auto dtype = ChooseDtype(options.kv_dtype, backend);
+  if (!dtype.ok()) return dtype.status();
+  return cache::KvSpec{.num_layers = model.num_layers,
+                       .num_kv_heads = model.num_kv_heads,
+                       .head_dim = model.head_dim,
+                       .dtype = *dtype};
+}
+
 cache::PolicyBackend PolicyBackendOf(const backends::Backend& backend) {
   return {.name = std::string(backend.Name()),
           .attention_scores = backend.capabilities().attention_scores};
@@ -114,14 +125,10 @@ absl::Status CheckDefaultPolicy(const ServerOptions& options,
                                 const backends::ModelConfig& model,
                                 const text::Tokenizer& tokenizer,
                                 const backends::Backend& backend) {
-  const cache::KvSpec kv = {
-      .num_layers = model.num_layers,
-      .num_kv_heads = model.num_kv_heads,
-      .head_dim = model.head_dim,
-      .dtype = cache::FindKvDtype(options.kv_dtype)
-                   .value_or(backend.capabilities().kv_dtypes.front())};
+  const auto kv = KvSpecOf(options, model, backend);
+  if (!kv.ok()) return kv.status();
   const auto made = MakeDefaultPolicy(
-      options, PolicyContextOf(options, model, tokenizer, backend, kv));
+      options, PolicyContextOf(options, model, tokenizer, backend, *kv));
   if (made.ok()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "--cache_policy=", options.cache_policy, ": ", made.status().message()));
@@ -201,13 +208,10 @@ absl::Status Runtime::MakeText(const backends::ModelFile& file) {
 absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
   const backends::LoadOptions load{.max_rows = kMaxDecodeRows +
                                                options_.prefill_chunk_tokens};
-  const auto dtype = ChooseDtype(options_.kv_dtype, *backend_);
-  if (!dtype.ok()) return dtype.status();
   const backends::ModelConfig& config = file.config();
-  kv_spec_ = {.num_layers = config.num_layers,
-              .num_kv_heads = config.num_kv_heads,
-              .head_dim = config.head_dim,
-              .dtype = *dtype};
+  const auto kv_spec = KvSpecOf(options_, config, *backend_);
+  if (!kv_spec.ok()) return kv_spec.status();
+  kv_spec_ = *kv_spec;
   // Of a device's own memory all that is free may be taken.
   const auto own = backend_->AvailableMemory();
   const auto limit = own ? own : ProcessLimit();
