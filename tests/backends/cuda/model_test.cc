@@ -13,6 +13,7 @@
 #include "gmock/gmock.h"
 #include "tests/testing/cuda_emulator/emulated_device.h"
 #include "tests/testing/cuda_emulator/fiber_order.h"
+#include "tests/testing/fake_model.h"
 #include "tests/testing/gguf_writer.h"
 #include "tests/testing/model_runner.h"
 #include "tests/testing/named_policy.h"
@@ -154,23 +155,7 @@ TEST_F(CudaModelTest, AnErrorOfTheDeviceIsInternal) {
 
 TEST_F(CudaModelTest, AnotherBackendsStorageIsRefused) {
   ASSERT_TRUE(Load().ok());
-  class Foreign : public cache::KvStorage {
-   public:
-    const cache::KvSpec& spec() const override { return spec_; }
-    int32_t num_blocks() const override { return kBlocks; }
-    absl::Status ReadBlocks(absl::Span<const cache::KvBlock>,
-                            absl::Span<float>) const override {
-      return absl::OkStatus();
-    }
-    absl::Status WriteBlocks(absl::Span<const cache::KvBlock>,
-                             absl::Span<const float>) override {
-      return absl::OkStatus();
-    }
-
-   private:
-    cache::KvSpec spec_;
-  };
-  storage_ = std::make_unique<Foreign>();
+  storage_ = std::make_unique<testing::FakeKvStorage>(kBlocks);
   EXPECT_EQ(Step().code(), absl::StatusCode::kInvalidArgument);
 }
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
+#include "tests/testing/fake_model.h"
 
 namespace millrace::backends {
 namespace {
@@ -50,27 +51,10 @@ class RecordingOps final : public Ops {
   std::vector<std::string>* const calls_;
 };
 
-class NoStorage final : public cache::KvStorage {
- public:
-  const cache::KvSpec& spec() const override { return spec_; }
-  int32_t num_blocks() const override { return 0; }
-  absl::Status ReadBlocks(absl::Span<const cache::KvBlock>,
-                          absl::Span<float>) const override {
-    return absl::OkStatus();
-  }
-  absl::Status WriteBlocks(absl::Span<const cache::KvBlock>,
-                           absl::Span<const float>) override {
-    return absl::OkStatus();
-  }
-
- private:
-  const cache::KvSpec spec_;
-};
-
 class DecoderTest : public ::testing::Test {
  protected:
   absl::Status Forward(std::unique_ptr<RecordingOps> ops) {
-    NoStorage storage;
+    testing::FakeKvStorage storage(1);
     return NewDecoder(std::move(ops))->Forward({}, storage, {});
   }
 
@@ -99,7 +83,7 @@ TEST_F(DecoderTest, TellsOfADeviceThatFailed) {
 }
 
 TEST_F(DecoderTest, AddsUpWhatEachPhaseTakes) {
-  NoStorage storage;
+  testing::FakeKvStorage storage(1);
   const auto model = NewDecoder(std::make_unique<RecordingOps>(&calls_));
   for (const absl::Duration time : model->phase_times()) {
     EXPECT_EQ(time, absl::ZeroDuration());

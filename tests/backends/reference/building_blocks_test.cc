@@ -14,6 +14,7 @@
 #include "backends/reference/rms_norm.h"
 #include "backends/reference/weights.h"
 #include "gmock/gmock.h"
+#include "tests/testing/fake_model.h"
 #include "tests/testing/gguf_writer.h"
 
 namespace millrace::backends::reference {
@@ -117,27 +118,10 @@ TEST(WeightsTest, ATiedOutputIsNotHeldTwice) {
   EXPECT_EQ(&untied.output(), &untied.untied_output);
 }
 
-class ForeignStorage final : public cache::KvStorage {
- public:
-  const cache::KvSpec& spec() const override { return spec_; }
-  int32_t num_blocks() const override { return 0; }
-  absl::Status ReadBlocks(absl::Span<const cache::KvBlock>,
-                          absl::Span<float>) const override {
-    return absl::OkStatus();
-  }
-  absl::Status WriteBlocks(absl::Span<const cache::KvBlock>,
-                           absl::Span<const float>) override {
-    return absl::OkStatus();
-  }
-
- private:
-  const cache::KvSpec spec_;
-};
-
 TEST(ReferenceOpsTest, RefusesTheStorageOfAnotherBackend) {
   const auto file = testing::OpenTinyLlama({});
   ReferenceOps ops(file->config(), LoadWeights(*file).value(), 1, 1);
-  ForeignStorage storage;
+  testing::FakeKvStorage storage(1);
   EXPECT_EQ(ops.Begin({}, storage).code(), absl::StatusCode::kInvalidArgument);
 }
 
