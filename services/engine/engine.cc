@@ -79,6 +79,7 @@ struct Engine::Impl {
   std::vector<Failure> refused;
   std::vector<float> logits;  // [rows][vocabulary], as long as ever needed
   int64_t left_out = 0;       // had pending tokens and are not in the step
+  absl::Status status;        // the model's
 
   mutable absl::Mutex mutex;
   EngineStats published ABSL_GUARDED_BY(mutex);
@@ -112,7 +113,7 @@ bool Engine::Impl::Step() {
 
   const Clock::time_point start = Clock::now();
   Prepare(plan);
-  const absl::Status status = Compute();
+  status = Compute();
   Observe(absl::FromChrono(Clock::now() - start));
   PublishStats(/*idle=*/false);
   if (status.ok()) {
@@ -237,6 +238,7 @@ void Engine::Impl::PublishStats(bool now_idle) {
   stats.waiting = left_out;
   stats.cache = table.cache.stats();
   stats.phase_times = model->phase_times();
+  stats.last_step = status;
   for (const auto& [id, sequence] : table.open) {
     stats.decoding += sequence->Facts().wants_logits;
   }

@@ -138,6 +138,9 @@ struct EngineStats {
   // Since the end of the last step or of the last wait for work, by a clock
   // that nobody sets; 0 while there is nothing to do. For a watchdog.
   absl::Duration progress_age;
+  // Of the last step: OK, or what the model said. A device that failed once
+  // fails, as a rule, for good.
+  absl::Status last_step;
   cache::CacheManager::Stats cache;
   backends::PhaseTimes phase_times;  // of all steps
 };

@@ -35,8 +35,8 @@ struct BuildInfo {
 struct ModelLabels {
   std::string name;
   std::string backend;                // "onednn"
-  std::vector<std::string> policies;  // all that requests may name
-  std::vector<std::string> phases;    // of a step
+  std::vector<std::string> policies = {};  // all that requests may name
+  std::vector<std::string> phases = {};    // of a step
   int block_tokens = 0;
   int64_t num_blocks = 0;
   double load_seconds = 0;

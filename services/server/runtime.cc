@@ -13,6 +13,7 @@
 #include "services/rpc/info_conversion.h"
 #include "services/rpc/policy_conversion.h"
 #include "services/rpc/time_conversion.h"
+#include "services/server/engine_health.h"
 #include "services/server/flags.h"
 #include "services/server/machine.h"
 
@@ -426,10 +427,9 @@ void Runtime::FinishDrain() {
   active_.DrainAll();
 }
 
-bool Runtime::EngineAlive() const {
-  const absl::Duration patience =
-      std::max(absl::Seconds(60), absl::Seconds(20 * longest_step_.load()));
-  return engine_->stats().progress_age < patience;
+absl::Status Runtime::EngineHealth() const {
+  return server::EngineHealth(engine_->stats(),
+                              absl::Seconds(longest_step_.load()));
 }
 
 metrics::Sample Runtime::Sample() const {

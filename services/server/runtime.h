@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
 #include "cache/kv_spec.h"
@@ -67,9 +68,10 @@ class Runtime {
   // Ends what is left.
   void FinishDrain();
 
-  // False once the engine makes no progress although there is work: for 60 s,
-  // or 20 times the longest step so far if that is more.
-  bool EngineAlive() const;
+  // What keeps the engine from computing, UNAVAILABLE: its last step failed, or
+  // there is work and no progress, for 60 s or 20 times the longest step so far
+  // if that is more.
+  absl::Status EngineHealth() const;
 
   metrics::Sample Sample() const;
   // For the first log line.

@@ -148,11 +148,15 @@ class Server {
 
   void Tick() {
     runtime_->Tick();
-    if (!std::exchange(alive_, runtime_->EngineAlive()) || alive_) return;
-    log_.Write(Level::kError, "engine_stuck",
-               "the engine has work and makes no progress");
-    health_.Set("liveness", false);
-    SetServing(false);
+    const absl::Status health = runtime_->EngineHealth();
+    if (std::exchange(alive_, health.ok()) == alive_) return;
+    if (alive_) {
+      log_.Write(Level::kInfo, "engine_recovered", "the engine computes again");
+    } else {
+      log_.Write(Level::kError, "engine_failed", health.message());
+    }
+    health_.Set("liveness", alive_);
+    SetServing(alive_ && !draining_);
   }
 
   // Ticks until the deadline, a signal, or the end of all work.
@@ -166,6 +170,7 @@ class Server {
   }
 
   void Drain() {
+    draining_ = true;
     SetServing(false);
     metrics_.SetDrainState(DrainState::kLameDuck);
     log_.Write(Level::kInfo, "drain", "readiness is off");
@@ -210,6 +215,7 @@ class Server {
   std::unique_ptr<metrics::MetricsListener> http_;
   std::unique_ptr<Runtime> runtime_;
   bool alive_ = true;
+  bool draining_ = false;
 };
 
 }  // namespace

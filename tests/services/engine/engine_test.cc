@@ -380,12 +380,15 @@ TEST(EngineTest, AFailedStepEndsThoseInItAndNobodyElse) {
       EXPECT_EQ(writer->sequence->computed_tokens(), 4);
       EXPECT_EQ(writer->sequence->pending_tokens(), 0);
     }
+    EXPECT_EQ(harness.engine.stats().last_step,
+              absl::InternalError("forward: device lost"));
     later.Open(&harness.engine, Full());
     later.Read({1, 2, 3});
     later.Write(20);
   });
   later.WaitUntilDone();
   harness.engine.Stop();
+  EXPECT_EQ(harness.engine.stats().last_step, absl::OkStatus());
   EXPECT_EQ(later.written, Oracle(Full(), {1, 2, 3}, 20));
 }
 
