@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "backends/onednn/float_gemm.h"
 
@@ -43,6 +44,8 @@ void FetchGroup(const uint8_t* group, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(group + i, 0, 2);
 }
 
+constexpr int kNoRows = -1;
+
 // Read beyond the last row: a head of less than 16 numbers is read as 16.
 constexpr int kPadding = 16;
 
@@ -69,8 +72,10 @@ int64_t WideFloats(const ModelConfig& config) {
 }  // namespace
 
 struct CpuOps::Worker {
-  Activations own;   // the only row
-  int prepared = 0;  // the phase whose row `own` holds
+  int number;          // of the pool
+  Activations own;     // the only row
+  int prepared = 0;    // the phase whose row `own` holds
+  int rows = kNoRows;  // index in shared_ of those it reads
   std::vector<float> sums, second, wide;
 };
 
@@ -106,16 +111,17 @@ absl::Status CpuOps::AllocateActivations() {
     Buffer(which).resize(int64_t{max_rows_} * Width(which) + kPadding);
   }
   logits_rows_.reserve(max_rows_);
-  absl::StatusOr<Activations> shared =
-      Activations::Create(max_rows_, MaxInputs(config_));
-  if (!shared.ok()) return shared.status();
-  shared_ = *std::move(shared);
   for (int i = 0; i < pool_.num_threads(); ++i) {
     auto worker = std::make_unique<Worker>();
+    worker->number = i;
     absl::StatusOr<Activations> own =
         Activations::Create(1, MaxInputs(config_));
     if (!own.ok()) return own.status();
     worker->own = *std::move(own);
+    absl::StatusOr<Activations> shared =
+        Activations::Create(max_rows_, MaxInputs(config_));
+    if (!shared.ok()) return shared.status();
+    shared_.push_back(*std::move(shared));
     worker->sums.resize(TileFloats(max_rows_));
     worker->second.resize(TileFloats(max_rows_));
     worker->wide.resize(WideFloats(config_));
@@ -131,14 +137,14 @@ int64_t CpuOps::EstimateMemory(const ModelFile& file, const LoadOptions& load,
   const int64_t widths = config.embedding_size + 2 * config.query_size() +
                          config.feed_forward_size;
   const int64_t per_worker = Activations::Bytes(1, MaxInputs(config)) +
+                             Activations::Bytes(rows, MaxInputs(config)) +
                              8 * TileFloats(load.max_rows) +
                              4 * WideFloats(config);
   // Every region ends with a page that is only partly used.
   const int64_t page = int64_t{2} << 20;
   return WeightBytes(file) + page + 4 * (rows * widths + 4 * kPadding) +
-         Activations::Bytes(load.max_rows, MaxInputs(config)) + page +
          4 * StagedFloats(config, load.max_rows) +
-         options.num_threads * (per_worker + page) +
+         options.num_threads * (per_worker + 2 * page) +
          Step::Bytes(config.head_dim, load.max_rows) +
          onednn::Attention::Bytes(config, options.num_threads, load.max_rows);
 }
@@ -216,15 +222,16 @@ void CpuOps::AttentionInput(int layer) {
                        .norm = weights.attention_norm,
                        .which = {},
                        .rows = step_.num_rows()};
-  const PackedMatrix* const matrices[] = {&weights.query, &weights.key,
-                                          &weights.value};
-  Multiply(input, matrices, nullptr, [&](const Tile& tile) {
+  const auto emit = [&](const Tile& tile) {
     if (tile.part != 0) return StoreHeads(layer, tile.part == 1, tile);
     for (int row = 0; row < step_.num_rows(); ++row) {
       Copy(tile.sums + row * tile.stride, tile.n,
            &query_[row * config_.query_size() + tile.first]);
     }
-  });
+  };
+  Multiply({.input = input,
+            .matrices = {&weights.query, &weights.key, &weights.value},
+            .emit = emit});
   if (kv_->rounds_whole()) RoundStaged(layer);
 }
 
@@ -299,9 +306,9 @@ void CpuOps::AttentionOutput(int layer) {
                        .norm = nullptr,
                        .which = {},
                        .rows = step_.num_rows()};
-  const PackedMatrix* const matrix = &weights_.layers[layer].attention_output;
-  Multiply(input, {&matrix, 1}, nullptr,
-           [&](const Tile& tile) { AddToResidual(tile); });
+  Multiply({.input = input,
+            .matrices = {&weights_.layers[layer].attention_output},
+            .emit = [&](const Tile& tile) { AddToResidual(tile); }});
 }
 
 void CpuOps::AddToResidual(const Tile& tile) {
@@ -319,14 +326,17 @@ void CpuOps::FeedForwardIn(int layer) {
                        .norm = weights.feed_forward_norm,
                        .which = {},
                        .rows = step_.num_rows()};
-  const PackedMatrix* const gate = &weights.gate;
-  Multiply(input, {&gate, 1}, &weights.up, [&](const Tile& tile) {
+  const auto emit = [&](const Tile& tile) {
     kernels_.silu_mul(tile.sums, tile.second, step_.num_rows() * tile.stride);
     for (int row = 0; row < step_.num_rows(); ++row) {
       Copy(tile.sums + row * tile.stride, tile.n,
            &hidden_[int64_t{row} * config_.feed_forward_size + tile.first]);
     }
-  });
+  };
+  Multiply({.input = input,
+            .matrices = {&weights.gate},
+            .partner = &weights.up,
+            .emit = emit});
 }
 
 void CpuOps::FeedForwardOut(int layer) {
@@ -335,9 +345,9 @@ void CpuOps::FeedForwardOut(int layer) {
                        .norm = nullptr,
                        .which = {},
                        .rows = step_.num_rows()};
-  const PackedMatrix* const matrix = &weights_.layers[layer].down;
-  Multiply(input, {&matrix, 1}, nullptr,
-           [&](const Tile& tile) { AddToResidual(tile); });
+  Multiply({.input = input,
+            .matrices = {&weights_.layers[layer].down},
+            .emit = [&](const Tile& tile) { AddToResidual(tile); }});
 }
 
 absl::Status CpuOps::Logits(absl::Span<float> logits) {
@@ -346,15 +356,14 @@ absl::Status CpuOps::Logits(absl::Span<float> logits) {
                        .norm = weights_.output_norm,
                        .which = logits_rows_,
                        .rows = static_cast<int>(logits_rows_.size())};
-  const PackedMatrix* const matrix = &weights_.output;
+  const auto emit = [&](const Tile& tile) {
+    for (int row = 0; row < input.rows; ++row) {
+      std::copy_n(tile.sums + row * tile.stride, tile.n,
+                  &logits[int64_t{row} * config_.vocabulary_size + tile.first]);
+    }
+  };
   if (input.rows > 0) {
-    Multiply(input, {&matrix, 1}, nullptr, [&](const Tile& tile) {
-      for (int row = 0; row < input.rows; ++row) {
-        std::copy_n(
-            tile.sums + row * tile.stride, tile.n,
-            &logits[int64_t{row} * config_.vocabulary_size + tile.first]);
-      }
-    });
+    Multiply({.input = input, .matrices = {&weights_.output}, .emit = emit});
   }
   if (failed_.load(std::memory_order_relaxed)) {
     return absl::InternalError(
@@ -385,21 +394,31 @@ void CpuOps::Prepare(const Input& input, int t, Activations& to) {
   if (input.inputs % 32 == 0) to.Quantise(kernels_, t);
 }
 
-void CpuOps::Multiply(const Input& input,
-                      absl::Span<const PackedMatrix* const> matrices,
-                      const PackedMatrix* partner, Emit emit) {
-  const bool alone = input.rows == 1;
+int CpuOps::UnreadRows() const {
+  for (int i = 0;; ++i) {
+    const auto reads = [&](const auto& worker) {
+      return worker->rows == i && pool_.Straggles(worker->number);
+    };
+    if (absl::c_none_of(workers_, reads)) return i;
+  }
+}
+
+void CpuOps::Multiply(Product product) {
+  const Input& input = product.input;
   ++phase_;
-  if (!alone) {
-    shared_.Reset(input.rows, input.inputs);
+  if (input.rows > 1) {
+    product.shared = UnreadRows();
+    Activations& rows = shared_[product.shared];
+    rows.Reset(input.rows, input.inputs);
     pool_.Run(input.rows, kPanelTokens, [&](int begin, int end, int) {
-      for (int t = begin; t < end; ++t) Prepare(input, t, shared_);
+      for (int t = begin; t < end; ++t) Prepare(input, t, rows);
     });
   }
   int groups = 0;
   int64_t bytes = 0;
   bool floats = false;
-  for (const PackedMatrix* matrix : matrices) {
+  for (const PackedMatrix* matrix : product.matrices) {
+    if (matrix == nullptr) break;
     groups += matrix->groups();
     bytes += matrix->groups() * matrix->group_stride;
     floats |= !matrix->quantised();
@@ -408,45 +427,55 @@ void CpuOps::Multiply(const Input& input,
   const int piece = static_cast<int>(std::clamp<int64_t>(
       groups / (kPiecesPerThread * pool_.num_threads()), 1, limit));
   pool_.Run(groups, floats ? std::max(piece, kFloatGroups) : piece,
-            [&](int begin, int end, int w) {
-              Worker& worker = *workers_[w];
-              if (alone && worker.prepared != phase_) {
-                worker.own.Reset(1, input.inputs);
-                Prepare(input, 0, worker.own);
-                worker.prepared = phase_;
-              }
-              const Activations& x = alone ? worker.own : shared_;
-              int part = 0;
-              for (int g = begin; g < end;) {
-                int before = 0;
-                for (part = 0; g >= before + matrices[part]->groups(); ++part) {
-                  before += matrices[part]->groups();
-                }
-                const PackedMatrix& matrix = *matrices[part];
-                const int n = std::min({matrix.quantised() ? 1 : kFloatGroups,
-                                        end - g, before + matrix.groups() - g});
-                const int first = g - before;
-                MultiplyGroups(matrix, x, first, n, worker, worker.sums.data());
-                if (partner != nullptr) {
-                  MultiplyGroups(*partner, x, first, n, worker,
-                                 worker.second.data());
-                }
-                emit({.part = part,
-                      .first = first * kGroupRows,
-                      .n = std::min(n * kGroupRows,
-                                    matrix.outputs - first * kGroupRows),
-                      .sums = worker.sums.data(),
-                      .second = partner ? worker.second.data() : nullptr,
-                      .stride = n * kGroupRows});
-                g += n;
-              }
+            [&](int begin, int end, int worker) {
+              MultiplyRange(product, begin, end, worker);
             });
 }
 
+// Everything that is looked at while it can be stolen is this call's own, the
+// worker's own, or there for the model's lifetime.
+void CpuOps::MultiplyRange(const Product product, int begin, int end, int w) {
+  Worker& worker = *workers_[w];
+  const bool alone = product.input.rows == 1;
+  if (alone && worker.prepared != phase_) {
+    worker.own.Reset(1, product.input.inputs);
+    Prepare(product.input, 0, worker.own);
+    worker.prepared = phase_;
+  }
+  worker.rows = alone ? kNoRows : product.shared;
+  const Activations& x = alone ? worker.own : shared_[product.shared];
+  for (int g = begin; g < end;) {
+    int part = 0, before = 0;
+    for (; g >= before + product.matrices[part]->groups(); ++part) {
+      before += product.matrices[part]->groups();
+    }
+    const PackedMatrix& matrix = *product.matrices[part];
+    const int n = std::min({matrix.quantised() ? 1 : kFloatGroups, end - g,
+                            before + matrix.groups() - g});
+    const int first = g - before;
+    pool_.BeginStealable(g, w);
+    bool done = MultiplyGroups(matrix, x, first, n, worker, worker.sums.data());
+    if (product.partner != nullptr) {
+      done &= MultiplyGroups(*product.partner, x, first, n, worker,
+                             worker.second.data());
+    }
+    if (!pool_.EndStealable(w)) return;
+    if (!done) failed_.store(true, std::memory_order_relaxed);
+    product.emit(
+        {.part = part,
+         .first = first * kGroupRows,
+         .n = std::min(n * kGroupRows, matrix.outputs - first * kGroupRows),
+         .sums = worker.sums.data(),
+         .second = product.partner ? worker.second.data() : nullptr,
+         .stride = n * kGroupRows});
+    g += n;
+  }
+}
+
 // out is [rows of x][num_groups * 16].
-void CpuOps::MultiplyGroups(const PackedMatrix& matrix, const Activations& x,
+bool CpuOps::MultiplyGroups(const PackedMatrix& matrix, const Activations& x,
                             int first_group, int num_groups, Worker& worker,
-                            float* out) {
+                            float* out) const {
   const int stride = num_groups * kGroupRows;
   if (matrix.quantised()) {
     const QuantisedProduct product =
@@ -464,13 +493,10 @@ void CpuOps::MultiplyGroups(const PackedMatrix& matrix, const Activations& x,
                 out + int64_t{t} * stride + g * kGroupRows, stride);
       }
     }
-    return;
+    return true;
   }
   if (UsesGemm(matrix, x.rows())) {
-    if (!Gemm(matrix, x, first_group, num_groups, worker, out)) {
-      failed_.store(true, std::memory_order_relaxed);
-    }
-    return;
+    return Gemm(matrix, x, first_group, num_groups, worker, out);
   }
   const FloatProduct product = matrix.type == WeightType::kF32 ? kernels_.f32
                                : matrix.type == WeightType::kF16
@@ -478,6 +504,7 @@ void CpuOps::MultiplyGroups(const PackedMatrix& matrix, const Activations& x,
                                    : kernels_.bf16;
   product(matrix.group(first_group), stride, matrix.cols(), x.row(0), x.rows(),
           out, stride);
+  return true;
 }
 
 bool CpuOps::UsesGemm(const PackedMatrix& matrix, int rows) const {

@@ -8,9 +8,13 @@
 // the weights are in its first-level cache, and finishes these outputs in
 // place: stores keys, adds to the residual, gates. Keys and values of 8 bits
 // are stored afterwards, as their scale needs the whole head.
+//
+// Multiplying, most of a step, reads weights and prepared rows and writes sums
+// of the thread's own: so long others can steal its groups (thread_pool.h).
 #ifndef MILLRACE_BACKENDS_ONEDNN_OPS_H_
 #define MILLRACE_BACKENDS_ONEDNN_OPS_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -85,6 +89,17 @@ class CpuOps final : public Ops {
   };
   using Emit = absl::FunctionRef<void(const Tile& tile)>;
 
+  // The input multiplied by up to three matrices, all with the same inputs;
+  // their row groups are counted through. `partner`, if not null, has the shape
+  // of the only matrix and is multiplied along with it.
+  struct Product {
+    Input input;
+    std::array<const PackedMatrix*, 3> matrices;
+    const PackedMatrix* partner = nullptr;
+    int shared = 0;  // index in shared_ of the prepared rows, if there are several
+    Emit emit;
+  };
+
   struct Worker;
 
   CpuOps(const ModelConfig& config, const LoadOptions& load,
@@ -92,16 +107,17 @@ class CpuOps final : public Ops {
          Weights weights);
   absl::Status AllocateActivations();
 
-  // Multiplies the input by the matrices, all with the same inputs, and hands
-  // every output to `emit`, once. `partner`, if not null, has the shape of the
-  // only matrix and is multiplied along with it.
-  void Multiply(const Input& input,
-                absl::Span<const PackedMatrix* const> matrices,
-                const PackedMatrix* partner, Emit emit);
+  // Hands every output of the product to its `emit`, once.
+  void Multiply(Product product);
+  // The part of it that are the row groups begin .. end.
+  void MultiplyRange(Product product, int begin, int end, int worker);
   void Prepare(const Input& input, int t, Activations& to);
-  void MultiplyGroups(const PackedMatrix& matrix, const Activations& x,
+  // Index in shared_ of rows that nobody reads.
+  int UnreadRows() const;
+  // False if oneDNN could not.
+  bool MultiplyGroups(const PackedMatrix& matrix, const Activations& x,
                       int first_group, int num_groups, Worker& worker,
-                      float* out);
+                      float* out) const;
   bool UsesGemm(const PackedMatrix& matrix, int rows) const;
   bool Gemm(const PackedMatrix& matrix, const Activations& x, int first_group,
             int num_groups, Worker& worker, float* out) const;
@@ -118,7 +134,12 @@ class CpuOps final : public Ops {
   const bool deterministic_;
   const Kernels& kernels_;
   const Weights weights_;
-  ThreadPool pool_;
+  // Several rows of a step, prepared. A straggler may still read those of an
+  // earlier product, so there are as many as threads.
+  std::vector<Activations> shared_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  int phase_ = 0;    // counts products, so that a worker prepares once
+  ThreadPool pool_;  // behind what stragglers look at
   Step step_;
   onednn::Attention attention_;
 
@@ -131,10 +152,6 @@ class CpuOps final : public Ops {
   // [row][key, value][kv_head][head_dim, padded with zeros]: what the cache can
   // only round as a whole, 8-bit keys and values. Else empty.
   std::vector<float> staged_;
-
-  Activations shared_;  // several rows
-  int phase_ = 0;       // counts products, so that a worker prepares once
-  std::vector<std::unique_ptr<Worker>> workers_;
 };
 
 }  // namespace millrace::backends::onednn

@@ -1,15 +1,19 @@
 #include "backends/onednn/thread_pool.h"
 
+#include <sched.h>
+
 #include <algorithm>
 
 namespace millrace::backends::onednn {
 namespace {
 
-// A pause is some 40 to 140 cycles: so many are 5 to 15 microseconds, longer
-// than threads wait for one another at the end of a phase.
-constexpr int kSpins = 300;
-// Yields before an idle worker sleeps: well above a phase, below a step.
-constexpr int kYields = 200;
+// A pause is some 40 to 140 cycles. 5 to 15 microseconds, longer than threads
+// wait for one another at the end of a phase:
+constexpr int kSpinsForStragglers = 300;
+// 20 to 60 microseconds, longer than the gap between two steps. Idle workers do
+// not yield: who wants the core then has it for milliseconds, and a step goes
+// by.
+constexpr int kSpinsForWork = 1000;
 
 void Pause() {
 #ifdef __x86_64__
@@ -17,10 +21,24 @@ void Pause() {
 #endif
 }
 
+// Moves this thread to another core, if it may run on one. Two threads that
+// share a core take turns of milliseconds, and the system, which sees two busy
+// cores where a stranger is busy on the other, leaves them there.
+void LeaveCore(int core) {
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(core, &others);
+  if (CPU_COUNT(&others) == 0) return;
+  sched_setaffinity(0, sizeof others, &others);
+  sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
 }  // namespace
 
 ThreadPool::ThreadPool(int num_threads)
-    : ranges_(std::make_unique<Range[]>(num_threads)) {
+    : ranges_(std::make_unique<Range[]>(num_threads)),
+      begun_(std::make_unique<Begun[]>(num_threads)) {
   for (int worker = 1; worker < num_threads; ++worker) {
     workers_.emplace_back([this, worker] { WorkerLoop(worker); });
   }
@@ -51,6 +69,7 @@ void ThreadPool::Run(int n, int chunk, Work work) {
     ranges_[i].next.store(border(i), std::memory_order_relaxed);
     ranges_[i].end = border(i + 1);
   }
+  core_.store(sched_getcpu(), std::memory_order_relaxed);
   work_ = &work;
   chunk_ = chunk;
   gate_.store(kOpen, std::memory_order_release);
@@ -65,9 +84,9 @@ void ThreadPool::CloseGate() {
   for (int i = 0;; ++i) {
     const int32_t inside = gate_.load(std::memory_order_acquire);
     if (inside == 0) return;
-    if (i < kSpins) {
+    if (i < kSpinsForStragglers) {
       Pause();
-    } else {
+    } else if (!Steal()) {
       // Frees this core for the one inside, should it have lost its own.
       gate_.wait(inside, std::memory_order_acquire);
     }
@@ -85,26 +104,60 @@ bool ThreadPool::Enter() {
   return false;
 }
 
-void ThreadPool::Claim(int worker) {
+bool ThreadPool::Steal() {
+  bool stolen = false;
+  for (int worker = 1; worker < num_threads(); ++worker) {
+    Begun& begun = begun_[worker];
+    int32_t state = Begun::kStealable;
+    if (!begun.state.compare_exchange_strong(state, Begun::kStolen,
+                                             std::memory_order_acquire,
+                                             std::memory_order_relaxed)) {
+      continue;
+    }
+    gate_.fetch_sub(1, std::memory_order_relaxed);  // it will not leave itself
+    (*work_)(begun.unit, begun.end, 0);
+    stolen = true;
+  }
+  return stolen;
+}
+
+void ThreadPool::BeginStealable(int unit, int worker) {
+  if (worker == 0) return;
+  begun_[worker].unit = unit;
+  begun_[worker].state.store(Begun::kStealable, std::memory_order_release);
+}
+
+bool ThreadPool::EndStealable(int worker) {
+  if (worker == 0) return true;
+  int32_t state = Begun::kStealable;
+  return begun_[worker].state.compare_exchange_strong(
+      state, Begun::kOwn, std::memory_order_relaxed);
+}
+
+bool ThreadPool::Straggles(int worker) const {
+  return begun_[worker].state.load(std::memory_order_acquire) == Begun::kStolen;
+}
+
+bool ThreadPool::Claim(int worker) {
   const int threads = num_threads();
   for (int i = 0; i < threads; ++i) {
     Range& range = ranges_[(worker + i) % threads];
     while (range.next.load(std::memory_order_relaxed) < range.end) {
       const int begin = range.next.fetch_add(chunk_, std::memory_order_relaxed);
       if (begin >= range.end) break;
-      (*work_)(begin, std::min(begin + chunk_, int{range.end}), worker);
+      const int end = std::min(begin + chunk_, int{range.end});
+      begun_[worker].end = end;
+      (*work_)(begin, end, worker);
+      if (Straggles(worker)) return false;
     }
   }
+  return true;
 }
 
 void ThreadPool::WaitForEpoch(int32_t seen) const {
-  for (int i = 0; i < kSpins; ++i) {
+  for (int i = 0; i < kSpinsForWork; ++i) {
     if (epoch_.load(std::memory_order_acquire) != seen) return;
     Pause();
-  }
-  for (int i = 0; i < kYields; ++i) {
-    if (epoch_.load(std::memory_order_acquire) != seen) return;
-    std::this_thread::yield();
   }
   epoch_.wait(seen, std::memory_order_acquire);
 }
@@ -114,8 +167,13 @@ void ThreadPool::WorkerLoop(int worker) {
     WaitForEpoch(seen);
     seen = epoch_.load(std::memory_order_acquire);
     if (stopping_.load(std::memory_order_relaxed)) return;
+    const int core = sched_getcpu();
+    if (core == core_.load(std::memory_order_relaxed)) LeaveCore(core);
     if (!Enter()) continue;
-    Claim(worker);
+    if (!Claim(worker)) {
+      begun_[worker].state.store(Begun::kOwn, std::memory_order_release);
+      continue;
+    }
     if (gate_.fetch_sub(1, std::memory_order_release) == 1) {
       gate_.notify_one();
     }
