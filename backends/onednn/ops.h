@@ -53,6 +53,9 @@ class CpuOps final : public Ops {
   static int64_t EstimateMemory(const ModelFile& file, const LoadOptions& load,
                                 const BackendOptions& options);
 
+  // Phases of all threads since the start, each with a wait at its end.
+  int64_t num_phases() const { return pool_.num_shared_runs(); }
+
   const ModelConfig& config() const override { return config_; }
   int max_rows() const override { return max_rows_; }
 
@@ -96,7 +99,8 @@ class CpuOps final : public Ops {
     Input input;
     std::array<const PackedMatrix*, 3> matrices;
     const PackedMatrix* partner = nullptr;
-    int shared = 0;  // index in shared_ of the prepared rows, if there are several
+    int shared =
+        0;  // index in shared_ of the prepared rows, if there are several
     Emit emit;
   };
 

@@ -69,6 +69,7 @@ void ThreadPool::Run(int n, int chunk, Work work) {
     ranges_[i].next.store(border(i), std::memory_order_relaxed);
     ranges_[i].end = border(i + 1);
   }
+  ++num_shared_runs_;
   core_.store(sched_getcpu(), std::memory_order_relaxed);
   work_ = &work;
   chunk_ = chunk;

@@ -47,6 +47,10 @@ class ThreadPool {
   using Work = absl::FunctionRef<void(int begin, int end, int worker)>;
   void Run(int n, int chunk, Work work);
 
+  // Runs that all threads were called to: their number is what a step pays for
+  // in waiting.
+  int64_t num_shared_runs() const { return num_shared_runs_; }
+
   // Both are called from within `work`, in turns. From BeginStealable on, the
   // units from `unit` to the end of its range may be given to worker 0, as a
   // range of their own, if there is nothing else to do. Until EndStealable the
@@ -88,6 +92,7 @@ class ThreadPool {
   std::unique_ptr<Begun[]> begun_;
   const Work* work_ = nullptr;
   int chunk_ = 1;
+  int64_t num_shared_runs_ = 0;
   std::atomic<int> core_{-1};  // where Run was called
   // Counts runs; workers sleep on it.
   alignas(64) std::atomic<int32_t> epoch_{0};
