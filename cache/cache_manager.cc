@@ -246,10 +246,25 @@ absl::Status CacheManager::Evict(Sequence& sequence, int64_t num_new) {
   return absl::OkStatus();
 }
 
-void CacheManager::Commit(SequenceId id) {
+void CacheManager::Commit(SequenceId id) { CommitFirst(id, Get(id).pending); }
+
+void CacheManager::CommitFirst(SequenceId id, int64_t count) {
   Sequence& sequence = Get(id);
-  if (sequence.scored != nullptr) sequence.scored->Commit(sequence.pending);
-  sequence.length += std::exchange(sequence.pending, 0);
+  assert(count >= 0 && count <= sequence.pending);
+  if (sequence.scored != nullptr) {
+    assert(count == sequence.pending);
+    sequence.scored->Commit(count);
+  }
+  sequence.length += count;
+  sequence.pending -= count;
+}
+
+int64_t CacheManager::Reserved(SequenceId id) const { return Get(id).pending; }
+
+void CacheManager::Drop(SequenceId id) {
+  Sequence& sequence = Get(id);
+  sequence.pending = 0;
+  sequence.table.DropFrom(sequence.length);
 }
 
 absl::Status CacheManager::Truncate(SequenceId id, int64_t length) {

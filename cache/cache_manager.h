@@ -102,6 +102,18 @@ class CacheManager {
   // The tokens of the last Reserve are now part of the sequence.
   void Commit(SequenceId id);
 
+  // Its first `count` tokens are; the others can still be committed, one after
+  // the other, until the next Reserve, Truncate, Clear or Drop. So tokens that
+  // were guessed, and computed along with one that is certain, become part of
+  // the sequence as they prove right, and the rest leaves nothing behind.
+  // REQUIRES: 0 <= count <= Reserved(id); all of them, if the policy chooses by
+  // attention.
+  void CommitFirst(SequenceId id, int64_t count);
+  // Tokens of the last Reserve that are neither committed nor given up.
+  int64_t Reserved(SequenceId id) const;
+  // Gives them up.
+  void Drop(SequenceId id);
+
   // Cuts the sequence back to `length` tokens. Exact: everything that the last
   // row kept and the next row see is still resident, or will be recomputed.
   // Else OUT_OF_RANGE and no change. Drops a Reserve without Commit. Where sums

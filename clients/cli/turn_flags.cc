@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -48,6 +50,15 @@ void AddTurnFlags(CLI::App& command, TurnFlags& flags) {
       .add_option("--logit_bias", flags.logit_bias,
                   "ID=BIAS, may be given again")
       ->allow_extra_args(false)
+      ->group(sampling);
+
+  const std::map<std::string, v1::Speculation> ways = {
+      {"none", v1::SPECULATION_NONE}, {"ngram", v1::SPECULATION_NGRAM}};
+  command
+      .add_option("--speculation", flags.speculation,
+                  "ngram or none: whether tokens are guessed; changes none")
+      ->transform(CLI::CheckedTransformer(ways).description(""))
+      ->option_text("TEXT")
       ->group(sampling);
 
   const std::string stopping = "Stopping";
@@ -99,6 +110,9 @@ absl::Status ToSampling(const TurnFlags& flags, v1::SamplingParams& sampling) {
     sampling.set_penalty_window_tokens(*flags.penalty_window_tokens);
   }
   if (flags.seed) sampling.set_seed(*flags.seed);
+  if (flags.speculation != v1::SPECULATION_UNSPECIFIED) {
+    sampling.set_speculation(flags.speculation);
+  }
   for (const std::string& entry : flags.logit_bias) {
     const std::pair<std::string, std::string> pair =
         absl::StrSplit(entry, absl::MaxSplits('=', 1));

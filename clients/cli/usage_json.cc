@@ -12,7 +12,9 @@ nlohmann::json UsageJson(const v1::Usage& usage) {
           {"evicted_tokens", usage.evicted_tokens()},
           {"text_position", usage.text_position()},
           {"visible_tokens", usage.visible_tokens()},
-          {"peak_resident_tokens", usage.peak_resident_tokens()}};
+          {"peak_resident_tokens", usage.peak_resident_tokens()},
+          {"drafted_tokens", usage.drafted_tokens()},
+          {"accepted_tokens", usage.accepted_tokens()}};
 }
 
 nlohmann::json TimingJson(const v1::Usage& usage) {

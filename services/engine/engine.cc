@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "services/engine/engine_sequence.h"
+#include "services/engine/ngram_draft.h"
 #include "services/engine/scheduler.h"
 #include "services/engine/task_queue.h"
 
@@ -25,7 +26,10 @@ struct Part {
   int anew = 0;  // the first of them, which its client knows as computed
   int logits_rows = 0;
   bool decodes = false;
+  std::vector<int32_t> guess;  // computed behind the only one of its tokens
   cache::KvView view;
+
+  int rows() const { return tokens + static_cast<int>(guess.size()); }
 };
 
 struct Failure {
@@ -51,10 +55,12 @@ struct Engine::Impl {
   bool Step();
   std::vector<SequenceFacts> Facts() const;
   void Prepare(const std::vector<PlannedRows>& plan);
+  void PrepareGuess(EngineSequence& sequence, Part& part);
   absl::Status Compute();
   void Observe(absl::Duration duration);
   void Deliver();
   void DeliverTo(const Part& part, absl::Span<const float> part_logits);
+  void DeliverGuess(const Part& part, absl::Span<const float> part_logits);
   void Fail(const std::vector<Failure>& failures);
   void PublishStats(bool idle);
 
@@ -78,8 +84,10 @@ struct Engine::Impl {
   std::vector<Part> parts;
   std::vector<Failure> refused;
   std::vector<float> logits;  // [rows][vocabulary], as long as ever needed
-  int64_t left_out = 0;       // had pending tokens and are not in the step
-  absl::Status status;        // the model's
+  std::vector<int32_t> guessed_ids;  // of the part that guesses
+  int accepted = 0;                  // guesses, of the last step
+  int64_t left_out = 0;  // had pending tokens and are not in the step
+  absl::Status status;   // the model's
 
   mutable absl::Mutex mutex;
   EngineStats published ABSL_GUARDED_BY(mutex);
@@ -155,8 +163,30 @@ void Engine::Impl::Prepare(const std::vector<PlannedRows>& plan) {
                      .logits_rows = sequence.WantedRows(
                          rows.tokens, anew, sequence.queued_tokens()),
                      .decodes = Decodes(sequence.Facts()),
+                     .guess = {},
                      .view = *std::move(view)});
   }
+  // Others would wait for the guessed rows.
+  if (parts.size() == 1 && parts[0].decodes) {
+    PrepareGuess(*Find(parts[0].id), parts[0]);
+  }
+}
+
+void Engine::Impl::PrepareGuess(EngineSequence& sequence, Part& part) {
+  const absl::Span<const int32_t> guess = sequence.Guess(
+      std::min(NgramDraft::kMaxTokens, model->max_rows() - part.tokens));
+  if (guess.empty()) return;
+  absl::StatusOr<cache::KvView> view =
+      sequence.ReserveGuess(static_cast<int>(guess.size()));
+  if (!view.ok()) {  // there is no room for so many
+    part.view = *sequence.Reserve(part.tokens);
+    return;
+  }
+  part.guess.assign(guess.begin(), guess.end());
+  part.logits_rows += static_cast<int>(guess.size());
+  part.view = *std::move(view);
+  guessed_ids = part.guess;
+  guessed_ids.insert(guessed_ids.begin(), sequence.FirstQueued(1)[0]);
 }
 
 // Everything is committed before any client hears of it: from then on clients
@@ -166,7 +196,9 @@ absl::Status Engine::Impl::Compute() {
   backends::Batch batch;
   for (const Part& part : parts) {
     batch.chunks.push_back(
-        {.token_ids = Find(part.id)->FirstQueued(part.tokens),
+        {.token_ids = part.guess.empty()
+                          ? Find(part.id)->FirstQueued(part.tokens)
+                          : absl::MakeConstSpan(guessed_ids),
          .first_position = part.first,
          .view = &part.view,
          .num_logits = part.logits_rows});
@@ -186,8 +218,10 @@ void Engine::Impl::Observe(absl::Duration duration) {
   StepTrace trace;
   trace.step = table.steps;
   trace.duration = duration;
+  trace.accepted_before = std::exchange(accepted, 0);
   for (const Part& part : parts) {
     (part.decodes ? trace.decode_rows : trace.prefill_rows) += part.tokens;
+    trace.draft_rows += static_cast<int>(part.guess.size());
     trace.rows.emplace_back(part.id, part.tokens);
   }
   observer(trace);
@@ -197,9 +231,34 @@ void Engine::Impl::Deliver() {
   size_t offset = 0;
   for (const Part& part : parts) {
     const size_t values = static_cast<size_t>(part.logits_rows) * vocabulary();
-    DeliverTo(part, absl::MakeConstSpan(logits).subspan(offset, values));
+    const auto part_logits =
+        absl::MakeConstSpan(logits).subspan(offset, values);
+    part.guess.empty() ? DeliverTo(part, part_logits)
+                       : DeliverGuess(part, part_logits);
     offset += values;
   }
+}
+
+// Row by row, as if each had been a step: a guessed token is committed when its
+// client has picked it, and not before.
+void Engine::Impl::DeliverGuess(const Part& part,
+                                absl::Span<const float> part_logits) {
+  const int guessed = static_cast<int>(part.guess.size());
+  const auto deliver = [&](int row) {
+    Find(part.id)->client()->OnRows(
+        part.first + row, 1,
+        part_logits.subspan(row * vocabulary(), vocabulary()));
+    return Find(part.id);  // null: the client has closed it
+  };
+  EngineSequence* sequence = deliver(0);
+  int taken = 0;
+  while (sequence != nullptr && taken < guessed &&
+         sequence->cached_tokens() == part.first + taken + 1 &&
+         sequence->Accept(part.guess[taken])) {
+    sequence = deliver(++taken);
+  }
+  accepted += taken;
+  if (sequence != nullptr) sequence->EndGuess(guessed, taken);
 }
 
 void Engine::Impl::DeliverTo(const Part& part,
@@ -239,6 +298,7 @@ void Engine::Impl::PublishStats(bool now_idle) {
   stats.cache = table.cache.stats();
   stats.phase_times = model->phase_times();
   stats.last_step = status;
+  stats.speculation = table.speculation;
   for (const auto& [id, sequence] : table.open) {
     stats.decoding += sequence->Facts().wants_logits;
   }

@@ -29,6 +29,7 @@
 #include "backends/phase.h"
 #include "cache/cache_manager.h"
 #include "cache/kv_storage.h"
+#include "services/engine/generation_options.h"
 
 namespace millrace::engine {
 
@@ -37,6 +38,11 @@ enum class Logits {
   kNone,
   kLast,  // of the last pending token: the client decodes
   kAll,   // of every token: the client scores
+};
+
+// Tokens that were guessed, and those of them that clients then picked.
+struct SpeculationCounts {
+  uint64_t drafted = 0, accepted = 0;
 };
 
 // Whoever owns a sequence. Called on the engine thread, between steps; may call
@@ -79,6 +85,13 @@ class Sequence {
   // token of the text once more, if there is one: a turn can go on after a cut,
   // or after its last logits went unused.
   virtual void WantLogits(Logits which) = 0;
+  // Holds until the next call. Guessed tokens are computed along with one that
+  // the client has picked, while no other sequence shares the step; logits of
+  // theirs are handed over only once the client has picked them, too. So it
+  // sees the same calls, faster. Policies that choose by attention or recompute
+  // never speculate.
+  virtual void SetSpeculation(Speculation which) = 0;
+  virtual SpeculationCounts speculation_counts() const = 0;
   // A paused sequence is left out of steps.
   virtual void SetPaused(bool paused) = 0;
 
@@ -126,8 +139,11 @@ struct StepTrace {
   uint64_t step = 0;
   int decode_rows = 0;
   int prefill_rows = 0;
+  int draft_rows = 0;  // guessed tokens
+  // Rows of the step before that became tokens: these were guessed right.
+  int accepted_before = 0;
   absl::Duration duration;                    // of reserving and computing
-  std::vector<std::pair<int64_t, int>> rows;  // sequence id, tokens
+  std::vector<std::pair<int64_t, int>> rows;  // sequence id, tokens not guessed
 };
 
 struct EngineStats {
@@ -143,6 +159,7 @@ struct EngineStats {
   absl::Status last_step;
   cache::CacheManager::Stats cache;
   backends::PhaseTimes phase_times;  // of all steps
+  SpeculationCounts speculation;     // of all sequences since the start
 };
 
 class Engine {

@@ -50,11 +50,45 @@ void EngineSequence::Append(absl::Span<const int32_t> ids) {
                       ids.size() == 1 && computed_ > 0;
   const int64_t begin = length();
   pending_.Append(ids, table_->steps);
+  if (CanSpeculate()) draft_.Add(ids);
   if (picked) {
     input_open_ = false;
   } else if (ReadsInputs()) {
     AddInput(begin, length());
   }
+}
+
+bool EngineSequence::CanSpeculate() const {
+  return options_.policy->scoring() == nullptr &&
+         !options_.policy->traits().recomputes;
+}
+
+absl::Span<const int32_t> EngineSequence::Guess(int64_t most) {
+  if (speculation_ == Speculation::kNone || !CanSpeculate()) return {};
+  return draft_.Propose(std::min(most, Facts().max_chunk - 1));
+}
+
+absl::StatusOr<cache::KvView> EngineSequence::ReserveGuess(int guessed) {
+  auto view = table_->cache.Reserve(id_, 1 + guessed);
+  if (!view.ok()) return view;
+  counts_.drafted += guessed;
+  table_->speculation.drafted += guessed;
+  return view;
+}
+
+bool EngineSequence::Accept(int32_t id) {
+  const bool picked = pending_.size() == 1 && pending_.First(1)[0] == id;
+  if (!picked || wanted_ != Logits::kLast || paused_) return false;
+  if (table_->cache.Reserved(id_) == 0) return false;  // it was cut meanwhile
+  Commit(1);
+  ++counts_.accepted;
+  ++table_->speculation.accepted;
+  return true;
+}
+
+void EngineSequence::EndGuess(int guessed, int accepted) {
+  table_->cache.Drop(id_);
+  draft_.Learn(guessed, accepted);
 }
 
 bool EngineSequence::ReadsInputs() const {
@@ -127,6 +161,7 @@ absl::Status EngineSequence::Truncate(int64_t length) {
                      ": what was visible there is gone; from ", EarliestCut(),
                      " to ", this->length(), " works"));
   }
+  draft_.RemoveLast(this->length() - length);
   const int64_t cut = cached_tokens() - length;
   pending_.KeepFirst(std::max<int64_t>(0, -cut));
   computed_ = std::min(computed_, length);
@@ -163,6 +198,7 @@ int64_t EngineSequence::EarliestCut() const {
 
 void EngineSequence::Clear() {
   pending_.Clear();
+  draft_.Clear();
   ids_.clear();
   ids_begin_ = 0;
   forget_at_ = 0;
@@ -251,13 +287,19 @@ absl::StatusOr<cache::KvView> EngineSequence::Reserve(int tokens) {
 }
 
 void EngineSequence::Commit(int tokens) {
-  table_->cache.Commit(id_);
+  table_->cache.CommitFirst(id_, tokens);
   last_served_ = table_->steps;
   Remember(pending_.First(tokens));
   pending_.RemoveFirst(tokens);
   computed_ = std::max(computed_, cached_tokens());
   // Its last row had a vote: what is appended next is another input.
   if (wanted_ == Logits::kLast && pending_.empty()) input_open_ = false;
+}
+
+void EngineSequence::DropPending() {
+  draft_.RemoveLast(pending_tokens());
+  pending_.Clear();
+  CutInputs(length());
 }
 
 int EngineSequence::WantedRows(int tokens, int anew, int64_t queued) const {

@@ -14,6 +14,7 @@
 #include "cache/cache_manager.h"
 #include "cache/kv_view.h"
 #include "services/engine/engine.h"
+#include "services/engine/ngram_draft.h"
 #include "services/engine/pending_tokens.h"
 #include "services/engine/scheduler.h"
 
@@ -25,7 +26,8 @@ class EngineSequence;
 struct SequenceTable {
   cache::CacheManager cache;
   absl::flat_hash_map<int64_t, EngineSequence*> open;
-  uint64_t steps = 0;  // that have run
+  uint64_t steps = 0;                  // that have run
+  SpeculationCounts speculation = {};  // of all sequences, closed ones included
 };
 
 class EngineSequence final : public Sequence {
@@ -59,6 +61,8 @@ class EngineSequence final : public Sequence {
   }
   int64_t room_to_write() const override;
   std::vector<cache::TextRange> Held() const override;
+  void SetSpeculation(Speculation which) override { speculation_ = which; }
+  SpeculationCounts speculation_counts() const override { return counts_; }
 
   SequenceFacts Facts() const;
   SequenceClient* client() const { return client_; }
@@ -80,12 +84,21 @@ class EngineSequence final : public Sequence {
   absl::Span<const int32_t> FirstQueued(int tokens) const {
     return pending_.First(tokens);
   }
-  // The tokens of the last Reserve are computed.
+  // The first `tokens` of the last Reserve are computed.
   void Commit(int tokens);
-  void DropPending() {
-    pending_.Clear();
-    CutInputs(length());
-  }
+  void DropPending();
+
+  // ---- Guessed tokens ----
+  // What may come after the one token that is queued, at most `most`. Borrowed
+  // until the next call of this.
+  absl::Span<const int32_t> Guess(int64_t most);
+  // As Reserve(1), and `guessed` tokens behind that one.
+  absl::StatusOr<cache::KvView> ReserveGuess(int guessed);
+  // Whether the client has picked what was guessed next, and waits for its
+  // logits; then that token is computed, too.
+  bool Accept(int32_t id);
+  // Gives up what was guessed and not accepted.
+  void EndGuess(int guessed, int accepted);
 
   // Rows of which logits are wanted, counted from the last, when `tokens`, of
   // which `anew` are computed once more, and of which `queued` are not yet.
@@ -97,6 +110,9 @@ class EngineSequence final : public Sequence {
       : id_(id), options_(options), client_(client), table_(table) {}
 
   void Rebuild();
+  // Guesses need rows that can be given up without a trace: no sums of
+  // attention, nothing computed anew.
+  bool CanSpeculate() const;
   // Whether the rows of an input that have a vote depend on where it ends.
   bool ReadsInputs() const;
   void AddInput(int64_t begin, int64_t end);
@@ -121,6 +137,9 @@ class EngineSequence final : public Sequence {
   SequenceTable* const table_;
   Logits wanted_ = Logits::kNone;
   bool paused_ = false;
+  Speculation speculation_ = Speculation::kNone;
+  SpeculationCounts counts_;
+  NgramDraft draft_;          // knows the text, if it can be used
   uint64_t last_served_ = 0;  // steps that had run when its last one was over
   int64_t computed_ = 0;      // tokens that the client knows to be computed
   // What was appended and not picked, as far as a cut can reach: ascending, one

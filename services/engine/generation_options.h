@@ -16,6 +16,13 @@
 
 namespace millrace::engine {
 
+// How tokens are guessed that are then verified many at once. What is written
+// is the same.
+enum class Speculation {
+  kNone,
+  kNgram,  // as the text went on where its last tokens stood before
+};
+
 struct SamplingOptions {
   float temperature = 0.7f;         // 0: greedy
   int top_k = 0;                    // 0: off
@@ -27,6 +34,7 @@ struct SamplingOptions {
   int penalty_window_tokens = 256;  // last ones, evicted or not; 0: none
   uint64_t seed = 0;
   std::vector<std::pair<int32_t, float>> logit_bias = {};  // distinct ids
+  Speculation speculation = Speculation::kNone;
 };
 
 struct StoppingOptions {

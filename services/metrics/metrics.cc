@@ -136,6 +136,10 @@ struct Metrics::Impl : prometheus::Collectable {
   Family<Counter>& phase_seconds =
       NewCounter("millrace_engine_phase_seconds_total",
                  "Computation of batches, by phase of a step.");
+  Family<Counter>& drafted = NewCounter("millrace_drafted_tokens_total",
+                                        "Tokens guessed by speculation.");
+  Family<Counter>& accepted = NewCounter("millrace_accepted_tokens_total",
+                                         "Guessed tokens that proved right.");
   Family<Gauge>& step_age =
       NewGauge("millrace_engine_last_step_age_seconds",
                "Since the last progress of the engine; 0 while idle.");
@@ -249,6 +253,8 @@ void Metrics::Impl::AddModelSeries(const ModelLabels& labels) {
       token_gap.Add(all, QueueBuckets());
     }
   }
+  drafted.Add(of_model);
+  accepted.Add(of_model);
   for (const std::string& phase : labels.phases) {
     phase_seconds.Add({{"model", labels.name}, {"phase", phase}});
   }
@@ -290,6 +296,8 @@ void Metrics::Impl::Apply(const Sample& sample) {
   for (const auto& [phase, seconds] : sample.phase_seconds) {
     advance(phase_seconds.Add({{"model", model}, {"phase", phase}}), seconds);
   }
+  advance(drafted.Add({{"model", model}}), sample.drafted_tokens);
+  advance(accepted.Add({{"model", model}}), sample.accepted_tokens);
   advance(paused.Add({}), sample.paused);
   advance(slow_consumers.Add({}), sample.slow_consumers);
   advance(resumed.Add({{"reason", "client"}}), sample.resumed);

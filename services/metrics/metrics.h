@@ -34,7 +34,7 @@ struct BuildInfo {
 
 struct ModelLabels {
   std::string name;
-  std::string backend;                // "onednn"
+  std::string backend;                     // "onednn"
   std::vector<std::string> policies = {};  // all that requests may name
   std::vector<std::string> phases = {};    // of a step
   int block_tokens = 0;
@@ -62,6 +62,7 @@ struct Sample {
   std::map<std::string, double> phase_seconds;
   // Since the start.
   uint64_t paused = 0, slow_consumers = 0, resumed = 0, expired = 0;
+  uint64_t drafted_tokens = 0, accepted_tokens = 0;  // by speculation
   int64_t resident_bytes = 0, open_fds = 0;
   double memory_usage_ratio = 0;
 };

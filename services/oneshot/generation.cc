@@ -65,6 +65,7 @@ void Generation::Begin() {
   session::TurnStarted started;
   started.turn = kTurn;
   Observe(started);
+  sequence()->SetSpeculation(request_.options.sampling.speculation);
   sequence()->Append(request_.prompt);
   sequence()->WantLogits(engine::Logits::kLast);
 }
@@ -72,6 +73,7 @@ void Generation::Begin() {
 void Generation::OnRows(int64_t first, int64_t count,
                         absl::Span<const float> logits) {
   peak_resident_ = sequence()->peak_resident_tokens();
+  speculated_ = sequence()->speculation_counts();
   if (logits.empty()) {
     Report(first + count);
     return;
@@ -205,6 +207,8 @@ session::Usage Generation::CurrentUsage() const {
   usage.visible_tokens = reporter_.VisibleTokens(length_);
   usage.evicted_tokens = length_ - usage.visible_tokens;
   usage.peak_resident_tokens = peak_resident_;
+  usage.drafted_tokens = speculated_.drafted;
+  usage.accepted_tokens = speculated_.accepted;
   usage.queued = queued();
   if (usage.generated_tokens > 0) {
     usage.time_to_first_token = first_token_ - requested();

@@ -74,6 +74,7 @@ class Generation final : public SequenceRequest {
   std::unique_ptr<engine::Turn> turn_;
   int64_t length_ = 0;  // tokens of the text, the newest written included
   int64_t peak_resident_ = 0;
+  engine::SpeculationCounts speculated_;
   absl::Time first_token_, last_token_;
 };
 

@@ -212,6 +212,8 @@ v1::Usage ToProto(const session::Usage& usage) {
     *out.mutable_time_to_first_token() = ToProto(usage.time_to_first_token);
   }
   *out.mutable_decode() = ToProto(usage.decode);
+  out.set_drafted_tokens(usage.drafted_tokens);
+  out.set_accepted_tokens(usage.accepted_tokens);
   return out;
 }
 

@@ -89,6 +89,28 @@ absl::Status CheckSampling(const engine::SamplingOptions& options,
   return absl::OkStatus();
 }
 
+// SPECULATION_UNSPECIFIED leaves the server's choice.
+absl::Status ReadSpeculation(const v1::SamplingParams& params,
+                             absl::string_view field,
+                             engine::SamplingOptions& out) {
+  switch (params.speculation()) {
+    case v1::SPECULATION_UNSPECIFIED:
+      return absl::OkStatus();
+    case v1::SPECULATION_NONE:
+      out.speculation = engine::Speculation::kNone;
+      return absl::OkStatus();
+    case v1::SPECULATION_NGRAM:
+      out.speculation = engine::Speculation::kNgram;
+      return absl::OkStatus();
+    default:
+      return errors::InvalidField(
+          Under(field, "speculation"),
+          absl::StrCat(field,
+                       ".speculation=", static_cast<int>(params.speculation()),
+                       " is no value of Speculation"));
+  }
+}
+
 absl::Status ReadLogitBias(const v1::SamplingParams& params,
                            const RequestLimits& limits, absl::string_view field,
                            engine::SamplingOptions& out) {
@@ -202,6 +224,9 @@ v1::SamplingParams ToProto(const engine::SamplingOptions& options) {
   out.set_frequency_penalty(options.frequency_penalty);
   out.set_penalty_window_tokens(options.penalty_window_tokens);
   out.set_seed(options.seed);
+  out.set_speculation(options.speculation == engine::Speculation::kNone
+                          ? v1::SPECULATION_NONE
+                          : v1::SPECULATION_NGRAM);
   for (const auto& [id, bias] : options.logit_bias) {
     v1::LogitBias* entry = out.add_logit_bias();
     entry->set_token_id(id);
@@ -260,7 +285,9 @@ absl::StatusOr<engine::SamplingOptions> FromProto(
         std::min<uint32_t>(params.penalty_window_tokens(), INT32_MAX));
   }
   out.seed = params.has_seed() ? params.seed() : RandomSeed();
+  out.speculation = limits.speculation;
   absl::Status status = CheckSampling(out, field);
+  if (status.ok()) status = ReadSpeculation(params, field, out);
   if (status.ok()) status = ReadLogitBias(params, limits, field, out);
   if (!status.ok()) return status;
   return out;

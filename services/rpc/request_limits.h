@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "services/engine/generation_options.h"
 #include "services/text/tokenizer.h"
 
 namespace millrace::rpc {
@@ -25,6 +26,8 @@ struct RequestLimits {
   int max_stop_bytes = 256;  // of each
   int max_logit_bias = 1024;
   int max_top_logprobs = 20;
+  // Where the client names none.
+  engine::Speculation speculation = engine::Speculation::kNone;
 
   // ---- Sessions ----
   absl::Duration session_idle_timeout = absl::Minutes(30);

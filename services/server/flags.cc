@@ -46,6 +46,11 @@ ABSL_FLAG(
     bool, deterministic, false,
     "Never let a result depend on what else is computed: costs speed with "
     "F32, F16 and BF16 weights; quantised weights always are so.");
+ABSL_FLAG(std::string, speculation, "ngram",
+          "How tokens are guessed and verified many at once, where requests do "
+          "not say: ngram (as the text went on where its last tokens stood "
+          "before) or none. Changes no token; text that repeats itself comes "
+          "faster.");
 ABSL_FLAG(int32_t, threads, 0,
           "Compute threads; 0: as many as the CPU quota of the cgroup and the "
           "affinity allow. More than that makes every step slower.");
@@ -261,6 +266,7 @@ void ReadModel(ServerOptions& out) {
   out.sink_token_id = absl::GetFlag(FLAGS_sink_token_id);
   out.kv_dtype = absl::GetFlag(FLAGS_kv_dtype);
   out.deterministic = absl::GetFlag(FLAGS_deterministic);
+  out.speculation = absl::GetFlag(FLAGS_speculation);
   out.threads = absl::GetFlag(FLAGS_threads);
 }
 

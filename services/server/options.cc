@@ -154,6 +154,10 @@ absl::Status CheckModel(const ServerOptions& o) {
                      absl::StrJoin(cache::kKvDtypes, ", ", name),
                      ", or empty for the backend's own"));
   }
+  if (o.speculation != "ngram" && o.speculation != "none") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--speculation=", o.speculation, ": must be ngram or none"));
+  }
   constexpr absl::string_view kKernels[] = {"auto", "scalar", "avx2", "avx512",
                                             "avx512_vnni"};
   if (!absl::c_linear_search(kKernels, o.cpu_kernels)) {

@@ -38,7 +38,8 @@ struct ServerOptions {
   std::optional<int64_t> sink_token_id;  // unset: what the model file says
   std::string kv_dtype;                  // "int8"; empty: the backend's own
   bool deterministic = false;
-  int threads = 0;  // 0: what the process may use
+  std::string speculation = "ngram";  // of requests that name none
+  int threads = 0;                    // 0: what the process may use
 
   // ---- Listeners: literal addresses ----
   std::string listen = "127.0.0.1:9000";

@@ -315,6 +315,9 @@ void Runtime::MakeServing(const backends::ModelFile& file) {
   limits.max_stop_bytes = options_.max_stop_bytes;
   limits.max_logit_bias = options_.max_logit_bias;
   limits.max_top_logprobs = options_.max_top_logprobs;
+  limits.speculation = options_.speculation == "ngram"
+                           ? engine::Speculation::kNgram
+                           : engine::Speculation::kNone;
   limits.session_idle_timeout = options_.session_idle_timeout;
   limits.detach_timeout = options_.detach_timeout;
   limits.max_pending_input_bytes = options_.max_pending_input_bytes;
@@ -395,8 +398,10 @@ v1::GetLoadResponse Runtime::Load() const {
 void Runtime::Observe(const engine::StepTrace& trace) {
   const double seconds = absl::ToDoubleSeconds(trace.duration);
   longest_step_ = std::max<double>(longest_step_, seconds);
-  meter_.Add(absl::Now(), trace.prefill_rows, trace.decode_rows);
-  hooks_.metrics->Step(seconds, trace.decode_rows + trace.prefill_rows);
+  meter_.Add(absl::Now(), trace.prefill_rows,
+             trace.decode_rows + trace.accepted_before);
+  hooks_.metrics->Step(
+      seconds, trace.decode_rows + trace.prefill_rows + trace.draft_rows);
 }
 
 std::optional<int64_t> Runtime::ProcessLimit() const {
@@ -450,6 +455,8 @@ metrics::Sample Runtime::Sample() const {
     sample.phase_seconds[std::string(backends::PhaseName(i))] =
         absl::ToDoubleSeconds(engine.phase_times[i]);
   }
+  sample.drafted_tokens = engine.speculation.drafted;
+  sample.accepted_tokens = engine.speculation.accepted;
   const session::StoreStats store = store_->stats();
   sample.paused = store.paused;
   sample.slow_consumers = store.slow_consumers;

@@ -35,6 +35,7 @@ std::optional<TurnEnd> ActiveTurn::Start(absl::Time now) {
                   .text_position = static_cast<uint64_t>(text_->length()),
                   .prefix_token_ids = prefix,
                   .continued = continued});
+  text_->SetSpeculation(request_.options.sampling.speculation);
   text_->AppendPrefix(prefix);
   text_->tail().OnTurnStarted();
   earliest_cut_ = text_->length();

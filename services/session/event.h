@@ -33,6 +33,7 @@ struct Usage {
   uint64_t visible_tokens = 0;
   uint64_t peak_resident_tokens = 0;
   absl::Duration queued, time_to_first_token, decode;
+  uint64_t drafted_tokens = 0, accepted_tokens = 0;  // by speculation
 };
 
 struct EffectiveOptions {

@@ -138,7 +138,8 @@ absl::Status SessionText::Full() const {
 SessionText::Counts SessionText::Count() const {
   return {.input_tokens = input_tokens_,
           .generated_tokens = generated_tokens_,
-          .evicted_tokens = static_cast<uint64_t>(reporter_.total_evicted())};
+          .evicted_tokens = static_cast<uint64_t>(reporter_.total_evicted()),
+          .speculation = sequence_->speculation_counts()};
 }
 
 Usage SessionText::UsageSince(const Counts& since) const {
@@ -151,6 +152,8 @@ Usage SessionText::UsageSince(const Counts& since) const {
   usage.visible_tokens =
       static_cast<uint64_t>(reporter_.VisibleTokens(read_length()));
   usage.peak_resident_tokens = static_cast<uint64_t>(peak_resident_);
+  usage.drafted_tokens = now.speculation.drafted - since.speculation.drafted;
+  usage.accepted_tokens = now.speculation.accepted - since.speculation.accepted;
   return usage;
 }
 

@@ -73,6 +73,9 @@ class SessionText {
   // or went unused.
   void WantLogits(bool wanted);
   void SetPaused(bool paused) { sequence_->SetPaused(paused); }
+  void SetSpeculation(engine::Speculation which) {
+    sequence_->SetSpeculation(which);
+  }
   // The first `computed` tokens are read. Emits progress of inputs, and what is
   // forgotten when one is read to its end.
   void OnRows(int64_t computed, absl::Time now);
@@ -110,6 +113,7 @@ class SessionText {
  private:
   struct Counts {
     uint64_t input_tokens = 0, generated_tokens = 0, evicted_tokens = 0;
+    engine::SpeculationCounts speculation;
   };
   // An input that is placed and not yet read to its end.
   struct ReadingInput {

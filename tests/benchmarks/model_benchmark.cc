@@ -14,6 +14,10 @@
 //                        turned elsewhere than where they are looked at, half
 //                        of them by different leads; with `sums` attention is
 //                        added up too
+//   rows ROWS DEPTH STEPS
+//                        steps of ROWS tokens of one sequence behind DEPTH,
+//                        with the logits of all, as guesses that are all
+//                        refused: seconds
 //   stream NAME TOKENS   reads into the sequence of that name under
 //                        sinks:sink_tokens=4,window_tokens=1020: seconds
 //   write NAME STEPS     its next steps: step_seconds, a list
@@ -110,6 +114,17 @@ class ModelBenchmark {
       if (!runner_->manager().Truncate(id, depth).ok()) std::abort();
     }
     return {{"seconds", seconds}};
+  }
+
+  Json Rows(int rows, int depth, int steps) {
+    if (rows < 1 || rows > kMostSteps) return {{"error", "1 to 128 rows"}};
+    const SequenceId id = OpenAt(0, depth);
+    const Stopwatch watch;
+    for (int i = 0; i < steps; ++i) {
+      runner_->Advance({{id, Ids(depth, rows), rows}});
+      if (!runner_->manager().Truncate(id, depth).ok()) std::abort();
+    }
+    return {{"seconds", watch.Seconds()}};
   }
 
   Json Phases() {
@@ -247,6 +262,7 @@ Json Execute(ModelBenchmark& benchmark, const std::string& line) {
     in >> extra;
     return benchmark.Decode(a, b, c, extra);
   }
+  if (what == "rows" && in >> a >> b >> c) return benchmark.Rows(a, b, c);
   if (what == "stream" && in >> name >> a) return benchmark.Stream(name, a);
   if (what == "phases") return benchmark.Phases();
   if (what == "write" && in >> name >> a) return benchmark.Write(name, a);

@@ -112,6 +112,8 @@ class HandSequence final : public engine::Sequence {
   void Append(absl::Span<const int32_t> ids) override;
   void WantLogits(engine::Logits which) override;
   void SetPaused(bool paused) override { paused_ = paused; }
+  void SetSpeculation(engine::Speculation) override {}
+  engine::SpeculationCounts speculation_counts() const override { return {}; }
   int64_t computed_tokens() const override { return cache_->Length(id_); }
   int64_t pending_tokens() const override {
     return static_cast<int64_t>(ids_.size()) - computed_tokens();
