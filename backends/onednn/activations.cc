@@ -62,7 +62,8 @@ void Activations::Quantise(const Kernels& kernels, int t) {
 
 QuantisedPanel Activations::panel(int t) const {
   const int64_t at = static_cast<int64_t>(t) * (inputs_ / 32);
-  return {quants_ + 32 * at, scales_ + at, sums_ + at, offsets_ + at, width_};
+  return {quants_ + 32 * at, scales_ + at, sums_ + at,
+          offsets_ + at,     width_,       t == 0};
 }
 
 }  // namespace millrace::backends::onednn

@@ -39,11 +39,6 @@ void AddTo(const float* from, int n, float* to) {
   }
 }
 
-// Weights that come next, for many rows: while these compute, memory is idle.
-void FetchGroup(const uint8_t* group, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(group + i, 0, 2);
-}
-
 constexpr int kNoRows = -1;
 
 // Read beyond the last row: a head of less than 16 numbers is read as 16.
@@ -483,10 +478,6 @@ bool CpuOps::MultiplyGroups(const PackedMatrix& matrix, const Activations& x,
         : matrix.type == WeightType::kQ4_0 ? kernels_.q4_0
                                            : kernels_.q8_0;
     for (int g = 0; g < num_groups; ++g) {
-      if (x.rows() > 1) {
-        FetchGroup(matrix.group(first_group + g + 1),
-                   GroupBytes(matrix.type, matrix.inputs));
-      }
       for (int t = 0; t < x.rows(); t += kPanelTokens) {
         product(matrix.group(first_group + g), matrix.blocks(), x.panel(t),
                 std::min(kPanelTokens, x.rows() - t),

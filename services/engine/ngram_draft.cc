@@ -13,8 +13,8 @@ constexpr size_t kLongestMatch = 32;
 // What a step of so many guessed tokens costs, in steps without: measured on
 // the default model and two threads, `rows` of
 // tests/benchmarks:model_benchmark.
-constexpr double kCost[NgramDraft::kMaxTokens + 1] = {1.0,  1.74, 2.0, 2.24,
-                                                      2.67, 3.1,  3.5, 3.95};
+constexpr double kCost[NgramDraft::kMaxTokens + 1] = {1.0, 1.2, 1.4, 1.65,
+                                                      1.9, 2.2, 2.5, 2.75};
 
 }  // namespace
 

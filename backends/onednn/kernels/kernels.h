@@ -44,6 +44,7 @@ struct QuantisedPanel {
   float* s;
   int32_t* c;
   int width;
+  bool first;  // of its step: weights that come next are fetched ahead
 };
 
 // out[t][r] = sum over k of weight[r][k] * x[t][k] for the 16 outputs r of one

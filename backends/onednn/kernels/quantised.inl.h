@@ -133,15 +133,16 @@ struct Outputs {
   }
 };
 
-// A single token's stream is fetched ahead in two steps: far ahead into the
+// A group's stream is fetched ahead in two steps: far ahead into the
 // second-level cache, which waits for memory, then near into the first. One
-// step alone, of any distance, streams at two thirds of that.
+// step alone, of any distance, streams at two thirds of that. Only the first
+// panel of tokens meets a group that is not in a cache yet.
 constexpr int kFarAhead = 8192;
 constexpr int kNearAhead = 1024;
 
-template <int NT>
+template <bool kFetch>
 inline void Prefetch(const uint8_t* tile, int bytes) {
-  if constexpr (NT == 1) {
+  if constexpr (kFetch) {
 #pragma GCC unroll 10
     for (int i = 0; i < bytes; i += 64) {
       __builtin_prefetch(tile + kFarAhead + i, 0, 2);
@@ -151,12 +152,12 @@ inline void Prefetch(const uint8_t* tile, int bytes) {
 }
 
 struct Q4_1 {
-  template <int NT, int W>
+  template <int NT, int W, bool kFetch>
   static void Run(const uint8_t* tile, int blocks, Cursor<W> x, float* out,
                   ptrdiff_t stride) {
     Outputs<NT> outputs;
     for (int b = 0; b < blocks; ++b, tile += 320, x.Advance()) {
-      Prefetch<NT>(tile, 320);
+      Prefetch<kFetch>(tile, 320);
       BlockSums<NT> block;
       block.StartAtZero();
       block.template AddNibbles<W>(tile + 64, x.q);
@@ -171,14 +172,14 @@ struct Q4_1 {
 // The sum starts at c or c / 16, which undoes the offset of the quants.
 
 struct Q4_0 {
-  template <int NT, int W>
+  template <int NT, int W, bool kFetch>
   static void Run(const uint8_t* group, int blocks, Cursor<W> x, float* out,
                   ptrdiff_t stride) {
     Outputs<NT> outputs;
     for (int b = 0; b < blocks; ++b, x.Advance()) {
       const uint8_t* const pair = group + (b / 2) * 576;
       const uint8_t* const quants = pair + 64 + (b % 2) * 256;
-      Prefetch<NT>(quants, 288);
+      Prefetch<kFetch>(quants, 288);
       BlockSums<NT> block;
       block.StartAt(x.c, 4);  // -8 * sum of q
       block.template AddNibbles<W>(quants, x.q);
@@ -189,14 +190,14 @@ struct Q4_0 {
 };
 
 struct Q8_0 {
-  template <int NT, int W>
+  template <int NT, int W, bool kFetch>
   static void Run(const uint8_t* group, int blocks, Cursor<W> x, float* out,
                   ptrdiff_t stride) {
     Outputs<NT> outputs;
     for (int b = 0; b < blocks; ++b, x.Advance()) {
       const uint8_t* const pair = group + (b / 2) * 1088;
       const uint8_t* const quants = pair + 64 + (b % 2) * 512;
-      Prefetch<NT>(quants, 544);
+      Prefetch<kFetch>(quants, 544);
       BlockSums<NT> block;
       if constexpr (Isa::kBytesNeedOffset) {
         block.StartAt(x.c, 0);  // -128 * sum of q
@@ -211,15 +212,16 @@ struct Q8_0 {
 };
 
 // Takes the tokens of a panel in passes of as many as the registers hold.
-template <class Format, int NT>
+template <class Format, bool kFetch, int NT>
 inline void Pass(const uint8_t* group, int blocks, const QuantisedPanel& x,
                  int t, int tokens, float* out, ptrdiff_t stride) {
   if constexpr (NT > 1) {
     if (tokens < NT) {
-      return Pass<Format, NT - 1>(group, blocks, x, t, tokens, out, stride);
+      return Pass<Format, kFetch, NT - 1>(group, blocks, x, t, tokens, out,
+                                          stride);
     }
   }
-  Format::template Run<NT, kPanelTokens>(
+  Format::template Run<NT, kPanelTokens, kFetch>(
       group, blocks, Cursor<kPanelTokens>(x, t), out, stride);
 }
 
@@ -227,11 +229,12 @@ template <class Format>
 void Product(const uint8_t* group, int blocks, const QuantisedPanel& x,
              int tokens, float* out, ptrdiff_t stride) {
   if (x.width == 1) {
-    return Format::template Run<1, 1>(group, blocks, Cursor<1>(x, 0), out,
-                                      stride);
+    return Format::template Run<1, 1, true>(group, blocks, Cursor<1>(x, 0), out,
+                                            stride);
   }
   for (int t = 0; t < tokens; t += Isa::kTokens) {
-    Pass<Format, Isa::kTokens>(group, blocks, x, t, tokens - t,
-                               out + t * stride, stride);
+    const auto pass = x.first && t == 0 ? Pass<Format, true, Isa::kTokens>
+                                        : Pass<Format, false, Isa::kTokens>;
+    pass(group, blocks, x, t, tokens - t, out + t * stride, stride);
   }
 }
