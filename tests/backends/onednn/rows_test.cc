@@ -32,7 +32,7 @@ Quantised QuantiseRow(const Kernels& kernels, const std::vector<float>& in) {
   Quantised out{std::vector<int8_t>(in.size()), std::vector<float>(blocks),
                 std::vector<float>(blocks), std::vector<int32_t>(blocks)};
   kernels.quantise(in.data(), blocks, 0,
-                   {out.q.data(), out.d.data(), out.s.data(), out.c.data(), 1});
+                   {out.q.data(), out.d.data(), out.s.data(), out.c.data(), 1, false});
   return out;
 }
 
