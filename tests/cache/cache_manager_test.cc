@@ -140,6 +140,40 @@ TEST(CacheManagerTest, AReserveWithoutCommitLeavesTheLength) {
   EXPECT_EQ(manager.Length(sequence.id()), 12);
 }
 
+TEST(CacheManagerTest, CommitsWhatProvesRightAndGivesUpTheRest) {
+  ToldSequence guessed(Sinks(4, 8), /*chunk=*/8, /*rollback=*/3);
+  ToldSequence plain(Sinks(4, 8), /*chunk=*/8, /*rollback=*/3);
+  for (int round = 0; round < 200; ++round) {
+    const int64_t right = round % 8;  // of seven guessed tokens, and one more
+    CacheManager& manager = guessed.manager();
+    ASSERT_TRUE(manager.Reserve(guessed.id(), 8).ok());
+    manager.CommitFirst(guessed.id(), 1);
+    for (int64_t i = 0; i < right; ++i) manager.CommitFirst(guessed.id(), 1);
+    EXPECT_EQ(manager.Reserved(guessed.id()), 7 - right);
+    manager.Drop(guessed.id());
+    EXPECT_EQ(manager.Reserved(guessed.id()), 0);
+    ASSERT_TRUE(plain.Decode(1 + right).ok());
+    // Both have evicted the same once the next token comes.
+    ASSERT_TRUE(guessed.Decode(1).ok());
+    ASSERT_TRUE(plain.Decode(1).ok());
+    EXPECT_EQ(guessed.Resident(), plain.Resident());
+    EXPECT_EQ(manager.EarliestCut(guessed.id()),
+              plain.manager().EarliestCut(plain.id()));
+    EXPECT_EQ(manager.stats().used_blocks, plain.manager().stats().used_blocks);
+  }
+}
+
+TEST(CacheManagerTest, ACutGivesUpWhatWasNotCommitted) {
+  ToldSequence sequence(Sinks(4, 8), /*chunk=*/8, /*rollback=*/3);
+  ASSERT_TRUE(sequence.Decode(20).ok());
+  CacheManager& manager = sequence.manager();
+  ASSERT_TRUE(manager.Reserve(sequence.id(), 4).ok());
+  manager.CommitFirst(sequence.id(), 2);
+  ASSERT_TRUE(manager.Truncate(sequence.id(), 21).ok());
+  EXPECT_EQ(manager.Reserved(sequence.id()), 0);
+  EXPECT_EQ(manager.Length(sequence.id()), 21);
+}
+
 TEST(CacheManagerTest, CutsBackAsFarAsTokensAreHeld) {
   ToldSequence sequence(Sinks(4, 8), /*chunk=*/1, /*rollback=*/5);
   ASSERT_TRUE(sequence.Decode(100).ok());

@@ -43,6 +43,7 @@ BAD_OPENS = {
     "sampling.frequency_penalty": {"sampling": {"frequency_penalty": NAN}},
     "sampling.penalty_window_tokens": {
         "sampling": {"penalty_window_tokens": 8193}},
+    "sampling.speculation": {"sampling": {"speculation": 7}},
     "sampling.logit_bias[0].token_id": {
         "sampling": {"logit_bias": [{"token_id": 49152}]}},
     "sampling.logit_bias[1].bias": {

@@ -41,6 +41,8 @@ TABLE = {
     "millrace_engine_batch_rows": ("histogram", "model backend"),
     "millrace_engine_phase_seconds_total": ("counter", "model phase"),
     "millrace_engine_last_step_age_seconds": ("gauge", "model"),
+    "millrace_drafted_tokens_total": ("counter", "model"),
+    "millrace_accepted_tokens_total": ("counter", "model"),
     "millrace_nonfinite_logits_total": ("counter", "model"),
     "millrace_admission_rejected_total": ("counter", "reason"),
     "millrace_slow_consumer_closed_total": ("counter", ""),

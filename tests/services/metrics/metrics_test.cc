@@ -43,6 +43,8 @@ const std::map<std::string, Row>& Table() {
       {"millrace_engine_step_seconds", {"histogram", {"model", "backend"}}},
       {"millrace_engine_batch_rows", {"histogram", {"model", "backend"}}},
       {"millrace_engine_phase_seconds_total", {"counter", {"model", "phase"}}},
+      {"millrace_drafted_tokens_total", {"counter", {"model"}}},
+      {"millrace_accepted_tokens_total", {"counter", {"model"}}},
       {"millrace_engine_last_step_age_seconds", {"gauge", {"model"}}},
       {"millrace_nonfinite_logits_total", {"counter", {"model"}}},
       {"millrace_admission_rejected_total", {"counter", {"reason"}}},
@@ -218,6 +220,8 @@ TEST_F(MetricsTest, SamplesAtEachScrape) {
     sample.kv_reserved_bytes = 250;
     sample.paused = paused;
     sample.phase_seconds["attention"] = 0.25 * paused;
+    sample.drafted_tokens = 10 * paused;
+    sample.accepted_tokens = 4 * paused;
     return sample;
   });
   EXPECT_EQ(Value("millrace_sessions{state=\"paused\"}"), 3);
@@ -229,6 +233,8 @@ TEST_F(MetricsTest, SamplesAtEachScrape) {
   EXPECT_EQ(Value("millrace_engine_phase_seconds_total{model=\"tiny\","
                   "phase=\"attention\"}"),
             1.25);
+  EXPECT_EQ(Value("millrace_drafted_tokens_total{model=\"tiny\"}"), 50);
+  EXPECT_EQ(Value("millrace_accepted_tokens_total{model=\"tiny\"}"), 20);
 }
 
 TEST_F(MetricsTest, TellsTheDrain) {

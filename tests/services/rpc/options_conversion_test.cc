@@ -109,6 +109,25 @@ TEST_F(OptionsConversion, SamplingRangesAreHeld) {
   }
 }
 
+TEST_F(OptionsConversion, SpeculationIsTheServersWhereTheClientNamesNone) {
+  for (const auto by_default :
+       {engine::Speculation::kNone, engine::Speculation::kNgram}) {
+    limits_.speculation = by_default;
+    EXPECT_EQ(Sampling("")->speculation, by_default);
+    EXPECT_EQ(Sampling("speculation: SPECULATION_NONE")->speculation,
+              engine::Speculation::kNone);
+    EXPECT_EQ(Sampling("speculation: SPECULATION_NGRAM")->speculation,
+              engine::Speculation::kNgram);
+  }
+}
+
+TEST_F(OptionsConversion, AnUnknownSpeculationIsRefused) {
+  v1::SamplingParams params;
+  params.set_speculation(static_cast<v1::Speculation>(3));
+  EXPECT_EQ(Fault(FromProto(params, limits_, "sampling")),
+            "sampling.speculation");
+}
+
 TEST_F(OptionsConversion, ListsAreBounded) {
   limits_.max_logit_bias = 1;
   EXPECT_EQ(
@@ -209,7 +228,8 @@ TEST_F(OptionsConversion, EffectiveOptionsHaveEveryFieldSet) {
 // What comes back can be sent again and means the same.
 TEST_F(OptionsConversion, EffectiveOptionsConvertBack) {
   const auto sampling = Sampling(
-      "temperature: 0.5 top_k: 40 seed: 9 logit_bias { token_id: 7 bias: 2 }");
+      "temperature: 0.5 top_k: 40 seed: 9 speculation: SPECULATION_NGRAM "
+      "logit_bias { token_id: 7 bias: 2 }");
   const auto stopping =
       Stopping("max_tokens: 9 stop_strings: 'END' time_limit { seconds: 2 }");
   ASSERT_TRUE(sampling.ok() && stopping.ok());
@@ -219,6 +239,7 @@ TEST_F(OptionsConversion, EffectiveOptionsConvertBack) {
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(again->top_k, 40);
   EXPECT_EQ(again->seed, 9u);
+  EXPECT_EQ(again->speculation, engine::Speculation::kNgram);
   EXPECT_EQ(again->logit_bias, sampling->logit_bias);
   EXPECT_EQ(FromProto(out.stopping(), limits_, "stopping")->time_limit,
             absl::Seconds(2));

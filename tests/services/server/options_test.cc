@@ -100,8 +100,12 @@ TEST(Options, WrongValuesNameTheirFlag) {
               HasSubstr("--drain_timeout=-1s"));
   EXPECT_THAT(Complaint([](auto& o) { o.heartbeat_interval = {}; }),
               HasSubstr("--heartbeat_interval=0"));
-  EXPECT_THAT(Complaint([](auto& o) { o.kv_dtype = "int4"; }),
-              AllOf(HasSubstr("--kv_dtype=int4"), HasSubstr("f32, f16, bf16, int8")));
+  EXPECT_THAT(
+      Complaint([](auto& o) { o.kv_dtype = "int4"; }),
+      AllOf(HasSubstr("--kv_dtype=int4"), HasSubstr("f32, f16, bf16, int8")));
+  EXPECT_THAT(
+      Complaint([](auto& o) { o.speculation = "medusa"; }),
+      AllOf(HasSubstr("--speculation=medusa"), HasSubstr("ngram or none")));
   EXPECT_THAT(Complaint([](auto& o) { o.cpu_kernels = "neon"; }),
               AllOf(HasSubstr("--cpu_kernels=neon"), HasSubstr("avx2")));
   EXPECT_THAT(Complaint([](auto& o) { o.model_sha256 = "b179"; }),
