@@ -48,6 +48,8 @@ v1::GenerateRequest MakeRequest(const BenchFlags& flags, int number) {
     ids.add_ids(kFirstId + (i * 7919u + number * 104729u) % kIds);
   }
   request.mutable_sampling()->set_temperature(0);
+  // Every token takes a step, whatever the model makes of such a prompt.
+  request.mutable_sampling()->set_speculation(v1::SPECULATION_NONE);
   request.mutable_stopping()->set_max_tokens(flags.max_tokens);
   request.mutable_stopping()->set_ignore_end_of_turn(true);
   request.mutable_stopping()->set_repetition_guard(0);

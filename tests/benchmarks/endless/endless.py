@@ -154,11 +154,11 @@ async def score(server, options):
 def run(options, result):
     """Puts the parts asked for into the result."""
     if "session" in options.parts:
-        with millraced.running() as server:
+        with millraced.running("--speculation=none") as server:
             rows, ratios = asyncio.run(live(server, options))
         result.update(session=summarise(rows, ratios), rows=rows)
     if "perplexity" in options.parts:
-        with millraced.running() as server:
+        with millraced.running("--speculation=none") as server:
             points = asyncio.run(score(server, options))
         result.update(perplexity=ageing.summarise(points),
                       points=ageing.by_position(points))

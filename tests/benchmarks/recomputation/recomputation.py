@@ -137,7 +137,7 @@ def draw(rows, path):
 
 async def run(options):
     rows = []
-    with millraced.running() as server:
+    with millraced.running("--speculation=none") as server:
         for size in options.sizes:
             results = await measure(server, size,
                                     novel.text(6 * size),

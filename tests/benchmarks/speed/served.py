@@ -31,7 +31,7 @@ def start_up(*flags):
 def resident_beyond(prompt_tokens, max_tokens):
     """Megabytes that a server has, after one request, beyond its file of
     weights and the request's keys and values."""
-    with millraced.running() as server:
+    with millraced.running("--speculation=none") as server:
         bench(server, 1, prompt_tokens, max_tokens)
         with grpc.insecure_channel(server.address) as channel:
             stub = control_pb2_grpc.ControlServiceStub(channel)

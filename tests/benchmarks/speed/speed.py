@@ -145,7 +145,7 @@ def measure(options, model):
         measure_busy(rounds, model)
         for _ in range(options.turns):
             measure_aged(rounds, model)
-        with millraced.running() as server:
+        with millraced.running("--speculation=none") as server:
             measure_served(rounds, model, server)
         measure_starting(rounds)
     rounds.add("aged_tail_over_fresh", tail(rounds.values.pop("aged_steps")) /
