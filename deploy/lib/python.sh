@@ -5,7 +5,7 @@
 
 venv=$millrace_cache/venv
 requirements=$root/deploy/requirements-tests.txt
-requirements_mb=500
+requirements_mb=670
 
 venv_created() {
   [[ -x $venv/bin/pip &&
