@@ -28,8 +28,6 @@ struct Part {
   bool decodes = false;
   std::vector<int32_t> guess;  // computed behind the only one of its tokens
   cache::KvView view;
-
-  int rows() const { return tokens + static_cast<int>(guess.size()); }
 };
 
 struct Failure {

@@ -9,6 +9,7 @@
 
 #include "backends/onednn/activations.h"
 #include "backends/onednn/cpu_kernels.h"
+#include "backends/onednn/float_gemm.h"
 #include "backends/onednn/kv_storage.h"
 #include "backends/onednn/memory_region.h"
 #include "backends/onednn/packed_matrix.h"
@@ -43,6 +44,40 @@ void Product(benchmark::State& state, const Kernels& kernels, WeightType type,
   state.SetBytesProcessed(state.iterations() * bytes);
   state.counters["macs"] = benchmark::Counter(
       static_cast<double>(state.iterations()) * kGroupRows * inputs * tokens,
+      benchmark::Counter::kIsRate);
+}
+
+// 64 outputs of a float matrix, by our kernels or by oneDNN, with the widening
+// of 16-bit weights that it needs.
+void FloatProducts(benchmark::State& state, const Kernels& kernels,
+                   WeightType type, int inputs, int tokens, bool by_onednn) {
+  constexpr int kOutputs = 64;
+  const int64_t bytes = kOutputs / kGroupRows * GroupBytes(type, inputs);
+  const std::vector<uint8_t> weights(bytes, 0x34);
+  const std::vector<float> x = RandomFloats(int64_t{tokens} * inputs, 5);
+  std::vector<float> wide(int64_t{kOutputs} * inputs), out(kOutputs * tokens);
+  const FloatProduct own = type == WeightType::kF32   ? kernels.f32
+                           : type == WeightType::kF16 ? kernels.f16
+                                                      : kernels.bf16;
+  const auto widen =
+      type == WeightType::kF16 ? kernels.widen_f16 : kernels.widen_bf16;
+  for (auto _ : state) {
+    const void* stored = weights.data();
+    if (by_onednn) {
+      if (type != WeightType::kF32) {
+        widen(static_cast<const uint16_t*>(stored), wide.size(), wide.data());
+        stored = wide.data();
+      }
+      FloatGemm(static_cast<const float*>(stored), kOutputs, inputs, x.data(),
+                tokens, out.data());
+    } else {
+      own(stored, kOutputs, inputs, x.data(), tokens, out.data(), kOutputs);
+    }
+    benchmark::DoNotOptimize(out.data());
+  }
+  state.SetBytesProcessed(state.iterations() * bytes);
+  state.counters["macs"] = benchmark::Counter(
+      static_cast<double>(state.iterations()) * kOutputs * inputs * tokens,
       benchmark::Counter::kIsRate);
 }
 
@@ -88,8 +123,27 @@ void Prepare(benchmark::State& state, const Kernels& kernels, int n) {
   }
 }
 
+void RegisterFloats(const Kernels& kernels) {
+  for (const WeightType type :
+       {WeightType::kF32, WeightType::kF16, WeightType::kBF16}) {
+    for (const int tokens : {1, 4, 8, 16, 32, 64}) {
+      for (const bool by_onednn : {false, true}) {
+        benchmark::RegisterBenchmark(
+            (std::string(kernels.name) + "/" +
+             std::string(WeightTypeName(type)) + "/64x576/tokens:" +
+             std::to_string(tokens) + (by_onednn ? "/by_onednn" : ""))
+                .c_str(),
+            [&kernels, type, tokens, by_onednn](benchmark::State& state) {
+              FloatProducts(state, kernels, type, 576, tokens, by_onednn);
+            });
+      }
+    }
+  }
+}
+
 void RegisterAll(const Kernels& kernels) {
   const std::string table = kernels.name;
+  RegisterFloats(kernels);
   for (const WeightType type :
        {WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0}) {
     for (const int inputs : {576, 1536}) {
