@@ -1,5 +1,6 @@
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -61,7 +62,8 @@ class CudaDevice final : public Device,
       cudaGetLastError();  // an error that does not stay
       return absl::ResourceExhaustedError(absl::StrCat(
           "allocate ", what, ": ", bytes, " bytes of the GPU, of which ",
-          FreeBytes(), " are free; ask for less"));
+          FreeBytes(), " are free: ", std::max<int64_t>(bytes - FreeBytes(), 0),
+          " are missing; ask for less"));
     }
     return Memory(static_cast<uint8_t*>(memory),
                   [device = shared_from_this()](uint8_t* p) { cudaFree(p); });

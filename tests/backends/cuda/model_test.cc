@@ -142,6 +142,8 @@ TEST_F(CudaModelTest, AModelThatDoesNotFitSaysHowMuchIsMissing) {
   const absl::Status status = Load({.memory = 100 << 10});
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(status.message(), HasSubstr("bytes of the GPU, of which"));
+  EXPECT_THAT(status.message(), HasSubstr("102400 are free: "));
+  EXPECT_THAT(status.message(), HasSubstr(" are missing"));
 }
 
 TEST_F(CudaModelTest, AnErrorOfTheDeviceIsInternal) {

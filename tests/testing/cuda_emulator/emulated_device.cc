@@ -63,7 +63,8 @@ class EmulatedDeviceImpl final
     if (memory == MAP_FAILED) {
       return absl::ResourceExhaustedError(absl::StrCat(
           "allocate ", what, ": ", bytes, " bytes of the GPU, of which ",
-          FreeBytes(), " are free; ask for less"));
+          FreeBytes(), " are free: ", std::max<int64_t>(bytes - FreeBytes(), 0),
+          " are missing; ask for less"));
     }
     if (bytes <= kPoisonedBytes) std::memset(memory, 0xff, bytes);
     stats_.allocated += bytes;
