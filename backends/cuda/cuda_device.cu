@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "backends/cuda/cuda_device.h"
 #include "backends/cuda/kernels/launchers.h"
+#include "backends/cuda/kernels/probe_launchers.h"
 
 namespace millrace::backends::cuda {
 namespace {
@@ -53,6 +54,7 @@ class CudaDevice final : public Device,
   }
 
   const Kernels& kernels() const override { return gpu::kKernels; }
+  const Probes& probes() const override { return gpu::kProbes; }
   Stream* stream() override { return reinterpret_cast<Stream*>(stream_); }
 
   absl::StatusOr<Memory> Allocate(int64_t bytes,
