@@ -33,7 +33,7 @@ struct BackendOptions {
   // "avx512_vnni". Anything but auto is for tests.
   std::string cpu_kernels = "auto";
   // Keeps to one engine per weight type at every batch size, so that results
-  // never depend on batch mates. Quantised weights always do.
+  // never depend on batch mates. On a CPU quantised weights always do.
   bool deterministic = false;
 };
 

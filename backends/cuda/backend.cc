@@ -16,8 +16,8 @@ namespace {
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(std::shared_ptr<Device> device)
-      : device_(std::move(device)) {}
+  CudaBackend(std::shared_ptr<Device> device, bool deterministic)
+      : device_(std::move(device)), deterministic_(deterministic) {}
 
   absl::string_view Name() const override { return "cuda"; }
 
@@ -41,7 +41,7 @@ class CudaBackend final : public Backend {
   absl::StatusOr<std::unique_ptr<Model>> LoadModel(
       const ModelFile& file, const LoadOptions& options) override {
     absl::StatusOr<std::unique_ptr<CudaOps>> ops =
-        CudaOps::Create(file, options, device_);
+        CudaOps::Create(file, options, device_, deterministic_);
     if (!ops.ok()) return ops.status();
     return NewGraphModel(*std::move(ops));
   }
@@ -57,6 +57,7 @@ class CudaBackend final : public Backend {
 
  private:
   const std::shared_ptr<Device> device_;
+  const bool deterministic_;
 };
 
 absl::Status Check(const BackendOptions& options) {
@@ -81,7 +82,8 @@ absl::StatusOr<std::unique_ptr<Backend>> NewBackendOnDevice(
     const BackendOptions& options, std::shared_ptr<cuda::Device> device) {
   const absl::Status checked = cuda::Check(options);
   if (!checked.ok()) return checked;
-  return std::make_unique<cuda::CudaBackend>(std::move(device));
+  return std::make_unique<cuda::CudaBackend>(std::move(device),
+                                             options.deterministic);
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(

@@ -1,11 +1,13 @@
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "backends/cuda/cuda_device.h"
 #include "backends/cuda/kernels/launchers.h"
+#include "backends/cuda/kernels/probe_launchers.h"
 
 namespace millrace::backends::cuda {
 namespace {
@@ -52,6 +54,7 @@ class CudaDevice final : public Device,
   }
 
   const Kernels& kernels() const override { return gpu::kKernels; }
+  const Probes& probes() const override { return gpu::kProbes; }
   Stream* stream() override { return reinterpret_cast<Stream*>(stream_); }
 
   absl::StatusOr<Memory> Allocate(int64_t bytes,
@@ -61,7 +64,8 @@ class CudaDevice final : public Device,
       cudaGetLastError();  // an error that does not stay
       return absl::ResourceExhaustedError(absl::StrCat(
           "allocate ", what, ": ", bytes, " bytes of the GPU, of which ",
-          FreeBytes(), " are free; ask for less"));
+          FreeBytes(), " are free: ", std::max<int64_t>(bytes - FreeBytes(), 0),
+          " are missing; ask for less"));
     }
     return Memory(static_cast<uint8_t*>(memory),
                   [device = shared_from_this()](uint8_t* p) { cudaFree(p); });

@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "backends/cuda/kernels/kernels.h"
+#include "backends/cuda/kernels/probe.h"
 
 namespace millrace::backends::cuda {
 
@@ -46,6 +47,7 @@ class Device {
   virtual int64_t FreeBytes() const = 0;
 
   virtual const Kernels& kernels() const = 0;
+  virtual const Probes& probes() const = 0;  // for benchmarks
   virtual Stream* stream() = 0;
 
   // 256-aligned, not initialised. RESOURCE_EXHAUSTED says what it was for, how

@@ -78,17 +78,20 @@ struct CudaOps::Layout {
     partials = take(kPartialFloats);
     arrived = take(rows * config.num_kv_heads);
     turns = take(config.head_dim / 2, sizeof(uint64_t));
+    const int widest = std::max({embedding_width, query_width, hidden_width});
+    halves = take(rows * widest, sizeof(uint16_t));
+    factors = take(rows);
   }
 
   int embedding_width, query_width, kv_width, hidden_width;
   int64_t residual, query, keys, values, attended, hidden, logits;
-  int64_t row_statistics, partials, arrived, turns;
+  int64_t row_statistics, partials, arrived, turns, halves, factors;
   int64_t bytes = 0;
 };
 
 absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
     const ModelFile& file, const LoadOptions& load,
-    std::shared_ptr<Device> device) {
+    std::shared_ptr<Device> device, bool deterministic) {
   const ModelConfig& config = file.config();
   const int group_rows = GroupRows(config);
   const int64_t shared = AttentionSharedBytes(
@@ -112,6 +115,7 @@ absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
   std::unique_ptr<CudaOps> ops(new CudaOps(
       config, *std::move(weights), layout, load, group_rows, std::move(device),
       *std::move(activations), *std::move(host_logits)));
+  if (deterministic) ops->halves_ = {};
   const absl::Status ready = ops->Upload();
   if (!ready.ok()) return ready;
   return ops;
@@ -148,6 +152,8 @@ CudaOps::CudaOps(const ModelConfig& config, Weights weights,
   partials_ = at(layout.partials);
   arrived_ = reinterpret_cast<int*>(at(layout.arrived));
   turns_ = reinterpret_cast<uint64_t*>(at(layout.turns));
+  halves_ = {reinterpret_cast<uint16_t*>(at(layout.halves)),
+             at(layout.factors)};
   // What is beyond a row's width must be zero; and so must be `arrived`.
   device_->Clear(activations_.get(), layout.bytes);
   const Rope rope(config.head_dim, config.rope_base);
@@ -210,7 +216,9 @@ ProductArgs CudaOps::Product(Rows in, const float* norm, ProductEnd end) const {
           .epsilon = config_.rms_epsilon,
           .num_parts = 0,
           .parts = {},
-          .end = end};
+          .end = end,
+          .halves = halves_,
+          .multiprocessors = device_->num_multiprocessors()};
 }
 
 void CudaOps::AttentionInput(int layer) {

@@ -26,10 +26,11 @@ namespace millrace::backends::cuda {
 class CudaOps final : public Ops {
  public:
   // RESOURCE_EXHAUSTED if the model does not fit, UNIMPLEMENTED for heads that
-  // do not fit the device's shared memory.
+  // do not fit the device's shared memory. `deterministic`: no tensor cores, so
+  // that a row's bits never depend on how many rows there are.
   static absl::StatusOr<std::unique_ptr<CudaOps>> Create(
       const ModelFile& file, const LoadOptions& load,
-      std::shared_ptr<Device> device);
+      std::shared_ptr<Device> device, bool deterministic);
   // An upper bound of what Create allocates on the device.
   static int64_t EstimateMemory(const ModelFile& file, const LoadOptions& load);
 
@@ -100,6 +101,7 @@ class CudaOps final : public Ops {
   float* partials_;
   int* arrived_;
   uint64_t* turns_;
+  HalfRows halves_;
 
   // The step.
   StepPlan plan_;

@@ -1,11 +1,13 @@
 #include "backends/cuda/weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "backends/quant/blocks.h"
+#include "backends/quant/half.h"
 
 namespace millrace::backends::cuda {
 namespace {
@@ -53,6 +55,30 @@ void PackFloats(WeightType type, const uint8_t* row, int count, int output,
   }
 }
 
+// Whether no weight of a float type is beyond the numbers of half precision.
+// Those of bfloat16 are compared by their bits.
+bool FitsHalf(const TensorView& tensor) {
+  constexpr float kLargest = 65504;
+  const auto* const data = tensor.data.data();
+  const auto bytes = static_cast<int64_t>(tensor.data.size());
+  bool fits = true;
+  if (tensor.type == WeightType::kF32) {
+    for (int64_t i = 0; i < bytes; i += 4) {
+      float x;
+      std::memcpy(&x, data + i, sizeof(x));
+      fits &= std::abs(x) <= kLargest;
+    }
+  } else if (tensor.type == WeightType::kBF16) {
+    const uint16_t largest = FloatToBfloat16(65280);  // the last below kLargest
+    for (int64_t i = 0; i < bytes; i += 2) {
+      uint16_t x;
+      std::memcpy(&x, data + i, sizeof(x));
+      fits &= (x & 0x7fff) <= largest;
+    }
+  }
+  return fits;
+}
+
 // Takes tensors from the file one after the other. A first pass, without a
 // device, counts bytes; a second uploads. The first error stays.
 class Loader {
@@ -69,6 +95,7 @@ class Loader {
     Matrix matrix = ShapeOf(tensor);
     uint8_t* const to = Take(matrix.bytes());
     if (to == nullptr) return matrix;
+    matrix.fits_half = FitsHalf(tensor);
     packed_.assign(matrix.bytes(), 0);
     PackTiles(tensor, absl::MakeSpan(packed_));
     Upload(to);

@@ -135,7 +135,7 @@ constexpr char kPinned[] = "sinks:sink_tokens=4,window_tokens=50,pin_tokens=21";
 // The first rows of a text, of every number that kernels may treat apart.
 std::vector<std::vector<ChunkSpec>> Batches() {
   std::vector<std::vector<ChunkSpec>> batches;
-  for (const int rows : {1, 2, 7, 8, 9, 15, 16, 17, 64, 65}) {
+  for (const int rows : {1, 2, 7, 8, 9, 15, 16, 17, 64, 65, 128}) {
     batches.push_back({{kFull, 0, rows, rows}});
   }
   // One decode step far on: one run, a window, two runs with a cap, a shift.
@@ -174,7 +174,9 @@ class OpsContract : public ::testing::TestWithParam<
   double Product(absl::string_view tensor) const {
     const auto& [backend, model] = GetParam();
     const auto view = File(model).FindTensor(absl::StrCat(tensor, ".weight"));
-    return backend.int8_activations && IsQuantised(view->type) ? 0.02 : 2e-5;
+    return backend.int8_activations && IsQuantised(view->type)
+               ? 0.02
+               : backend.product_tolerance;
   }
   double LayerProduct(int layer, std::vector<std::string> tensors) const {
     double largest = 0;
@@ -275,7 +277,10 @@ using OpsCase = std::tuple<BackendUnderTest, NamedModel>;
 // kernels that it would not choose here.
 std::vector<OpsCase> Cases() {
   std::vector<OpsCase> cases;
-  for (const BackendUnderTest& backend : BackendsUnderTest()) {
+  std::vector<BackendUnderTest> backends = BackendsUnderTest();
+  const auto& tensor_cores = TensorCoreBackends();
+  backends.insert(backends.end(), tensor_cores.begin(), tensor_cores.end());
+  for (const BackendUnderTest& backend : backends) {
     for (const NamedModel& model : Models()) {
       const bool small = model.options.embedding_size < 100;
       if (!backend.RunsAllCases() && !model.is_essential) continue;

@@ -17,8 +17,8 @@ namespace {
 
 using backends::Activation;
 
-constexpr int kMaxRows = 80;
-constexpr int32_t kBlocks = 64;
+constexpr int kMaxRows = 128;
+constexpr int32_t kBlocks = 96;
 constexpr Activation kActivations[] = {
     Activation::kResidual, Activation::kQuery, Activation::kAttended,
     Activation::kHidden};

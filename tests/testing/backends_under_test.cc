@@ -54,14 +54,15 @@ absl::StatusOr<std::unique_ptr<Ops>> NewCudaOps(const ModelFile& file,
                                                 const BackendOptions& options) {
   auto device = backends::cuda::NewCudaDevice();
   if (!device.ok()) return device.status();
-  return backends::cuda::CudaOps::Create(file, load, *std::move(device));
+  return backends::cuda::CudaOps::Create(file, load, *std::move(device),
+                                         options.deterministic);
 }
 
 absl::StatusOr<std::unique_ptr<Ops>> NewEmulatedCudaOps(
     const ModelFile& file, const LoadOptions& load,
     const BackendOptions& options) {
-  return backends::cuda::CudaOps::Create(file, load,
-                                         backends::cuda::NewEmulatedDevice());
+  return backends::cuda::CudaOps::Create(
+      file, load, backends::cuda::NewEmulatedDevice(), options.deterministic);
 }
 
 absl::StatusOr<std::unique_ptr<backends::Backend>> NewEmulatedCudaBackend(
@@ -96,6 +97,28 @@ const std::vector<BackendUnderTest>& BackendsUnderTest() {
        .new_ops = NewCudaOps},
       {.name = "cuda_emulated",
        .backend = "cuda",
+       .is_slow = true,
+       .new_backend = NewEmulatedCudaBackend,
+       .new_ops = NewEmulatedCudaOps},
+  };
+  return *backends;
+}
+
+// Activations of 11 bits: 2.4e-4 of each at most, of which most cancel.
+constexpr double kHalfTolerance = 5e-4;
+
+const std::vector<BackendUnderTest>& TensorCoreBackends() {
+  static const auto* backends = new std::vector<BackendUnderTest>{
+      {.name = "cuda_tensor",
+       .backend = "cuda",
+       .deterministic = false,
+       .product_tolerance = kHalfTolerance,
+       .device = "GPU",
+       .new_ops = NewCudaOps},
+      {.name = "cuda_emulated_tensor",
+       .backend = "cuda",
+       .deterministic = false,
+       .product_tolerance = kHalfTolerance,
        .is_slow = true,
        .new_backend = NewEmulatedCudaBackend,
        .new_ops = NewEmulatedCudaOps},

@@ -24,6 +24,12 @@ struct BackendUnderTest {
   std::string cpu_kernels = "auto";  // as BackendOptions has it
   // Whether products with quantised weights round activations to 8 bits.
   bool int8_activations = false;
+  // As BackendOptions has it. Without, kernels may change with the number of
+  // rows, and `product_tolerance` is wider.
+  bool deterministic = true;
+  // Of products that do not round activations to 8 bits: a part of the largest
+  // result.
+  double product_tolerance = 2e-5;
   // Emulated: long tests leave it out, or run a part of their cases on it,
   // unless MILLRACE_FULL=1.
   bool is_slow = false;
@@ -43,17 +49,21 @@ struct BackendUnderTest {
   absl::StatusOr<std::unique_ptr<backends::Backend>> New(
       const backends::BackendOptions& options) const;
 
-  // Deterministic, so that results can be compared bit by bit.
   backends::BackendOptions Options(int num_threads) const {
     return {.num_threads = num_threads,
             .cpu_kernels = cpu_kernels,
-            .deterministic = true};
+            .deterministic = deterministic};
   }
 };
 
 // Every backend of this program, each with every set of kernels; some may not
-// run on this machine. "reference" is the first.
+// run on this machine. "reference" is the first. Deterministic, so that results
+// can be compared bit by bit.
 const std::vector<BackendUnderTest>& BackendsUnderTest();
+
+// Backends as they are when bits may depend on the size of batches: tensor
+// cores. "cuda_emulated_tensor" always runs.
+const std::vector<BackendUnderTest>& TensorCoreBackends();
 
 // Each backend that this machine can run, once, with the kernels that it would
 // choose; none that is slow.

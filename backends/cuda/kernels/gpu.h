@@ -75,6 +75,71 @@ __device__ inline T* DynamicShared() {
   return reinterpret_cast<T*>(shared);
 }
 
+// ---- Tensor cores: two numbers of half precision in a register ----
+
+// {x, y}, rounded, x in the lower half; a + b; a * b + c, rounded once.
+__device__ inline uint32_t PairOf(float x, float y) {
+  uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(y), "f"(x));
+  return pair;
+}
+__device__ inline uint32_t AddPairs(uint32_t a, uint32_t b) {
+  uint32_t pair;
+  asm("add.f16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+  return pair;
+}
+__device__ inline uint32_t FmaPairs(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t pair;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(a), "r"(b), "r"(c));
+  return pair;
+}
+
+// c += a * b by the warp, with the fragments of m16n8k16 (PTX ISA): a 16 x 16,
+// b 16 x 8 of half precision, c 16 x 8.
+__device__ inline void MultiplyAdd(float (&c)[4], const uint32_t (&a)[4],
+                                   const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ inline uint32_t SharedAddress(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+}
+
+// Four matrices of 8 x 8 numbers of 16 bits from shared memory, by the warp:
+// lane 8 i + j brings the address of row j of matrix i, 16-aligned, and lane
+// 4 j + t gets of each row j its numbers 2 t and 2 t + 1.
+__device__ inline void LoadMatrices(const void* row, uint32_t (&out)[4]) {
+  asm volatile(
+      "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+      : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+      : "r"(SharedAddress(row))
+      : "memory");
+}
+
+// ---- Copies into shared memory that go on beside other work ----
+
+// 16 bytes, 16-aligned.
+__device__ inline void CopyAsync(void* shared, const void* from) {
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(shared)),
+      "l"(__cvta_generic_to_global(from))
+      : "memory");
+}
+// Makes a group of the thread's copies since the last one.
+__device__ inline void CommitCopies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Waits for all groups of the thread but the last kLeft. Others see what was
+// copied after a barrier.
+template <int kLeft>
+__device__ inline void WaitForCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
 // ---- Kernels that follow one another ----
 
 // A kernel may start while the one before still runs. This waits until that one

@@ -25,6 +25,13 @@ struct Rows {
   int stride = 0;
 };
 
+// Rows of `Rows` in half precision, with the same stride, for the tensor cores;
+// row r is to be multiplied by factors[r].
+struct HalfRows {
+  uint16_t* data = nullptr;
+  float* factors = nullptr;
+};
+
 struct EmbedArgs {
   const StepHeader* step;
   Matrix embedding;
@@ -55,7 +62,15 @@ struct ProductArgs {
   int num_parts;
   Part parts[3];
   ProductEnd end;
+  // Room for max_rows of `in`. Null: the tensor cores are not used.
+  HalfRows halves;
+  int multiprocessors;
 };
+
+// Launches for so many rows use the tensor cores if they may: `halves` is
+// there, no weight is beyond half precision, and a gate's matrices are of one
+// type.
+inline constexpr int kTensorRows = 16;
 
 // Keys are rotated at their text positions; both are rounded and stored in the
 // rows' slots.

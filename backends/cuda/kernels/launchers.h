@@ -1,4 +1,5 @@
-// The functions of the table in kernels.h, each in a file of its own.
+// The functions of the table in kernels.h, each in a file of its own, and
+// what they start.
 #ifndef MILLRACE_BACKENDS_CUDA_KERNELS_LAUNCHERS_H_
 #define MILLRACE_BACKENDS_CUDA_KERNELS_LAUNCHERS_H_
 
@@ -9,6 +10,8 @@ namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 
 void LaunchEmbed(Stream* stream, int max_rows, const EmbedArgs& args);
 void LaunchProduct(Stream* stream, const ProductArgs& args);
+void LaunchRoundRows(Stream* stream, const ProductArgs& args);
+void LaunchTensorProduct(Stream* stream, const ProductArgs& args);
 void LaunchStoreKv(Stream* stream, const StoreKvArgs& args);
 void LaunchAttention(Stream* stream, const AttentionArgs& args);
 void LaunchAttentionSums(Stream* stream, const AttentionSumsArgs& args);

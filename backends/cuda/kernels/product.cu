@@ -17,7 +17,8 @@
 // cost less than another kernel. The scale of the norm is applied to the sum.
 //
 // A sum's order depends on the matrix alone, not on the number of rows: a row's
-// results are the same bits in any batch.
+// results are the same bits in any batch. From 16 rows on the tensor cores take
+// over (tensor_product.cu), unless results must be so.
 #include "backends/cuda/kernels/lane_weights.h"
 #include "backends/cuda/kernels/launchers.h"
 #include "backends/cuda/kernels/target.h"
@@ -218,9 +219,20 @@ void LaunchRows(Stream* stream, const ProductArgs& args) {
   Launch(stream, dim3(groups, tiles), dim3(kThreads), 0, Product<kRows>, args);
 }
 
+bool ForTensorCores(const ProductArgs& args) {
+  bool fit = args.halves.data != nullptr && args.max_rows >= kTensorRows;
+  for (int i = 0; i < args.num_parts; ++i) {
+    const Matrix& matrix = args.parts[i].matrix;
+    fit &= matrix.fits_half && (args.end != ProductEnd::kGate ||
+                                matrix.type == args.parts[0].matrix.type);
+  }
+  return fit;
+}
+
 }  // namespace
 
 void LaunchProduct(Stream* stream, const ProductArgs& args) {
+  if (ForTensorCores(args)) return LaunchTensorProduct(stream, args);
   if (args.max_rows <= 1) return LaunchRows<1>(stream, args);
   if (args.max_rows <= 2) return LaunchRows<2>(stream, args);
   if (args.max_rows <= 4) return LaunchRows<4>(stream, args);

@@ -84,6 +84,9 @@ struct Matrix {
   int outputs = 0;
   int inputs = 0;
   const uint8_t* tiles = nullptr;
+  // Whether the tensor cores can have the weights: of a float type, none is
+  // beyond 65504.
+  bool fits_half = true;
 
   constexpr int groups() const {
     return (outputs + kTileOutputs - 1) / kTileOutputs;

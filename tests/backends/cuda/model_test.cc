@@ -142,6 +142,13 @@ TEST_F(CudaModelTest, AModelThatDoesNotFitSaysHowMuchIsMissing) {
   const absl::Status status = Load({.memory = 100 << 10});
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(status.message(), HasSubstr("bytes of the GPU, of which"));
+  EXPECT_EQ(
+      NewEmulatedDevice({.memory = 300})
+          ->Allocate(1000, "weights")
+          .status()
+          .message(),
+      "allocate weights: 1000 bytes of the GPU, of which 300 are free: 700 "
+      "are missing; ask for less");
 }
 
 TEST_F(CudaModelTest, AnErrorOfTheDeviceIsInternal) {

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "backends/cuda/kernels/launchers.h"
+#include "backends/cuda/kernels/probe_launchers.h"
 #include "tests/testing/cuda_emulator/emulator.h"
 
 namespace millrace::backends::cuda {
@@ -50,6 +51,7 @@ class EmulatedDeviceImpl final
     return options_.memory - stats_.allocated;
   }
   const Kernels& kernels() const override { return emulated::kKernels; }
+  const Probes& probes() const override { return emulated::kProbes; }
   Stream* stream() override { return reinterpret_cast<Stream*>(&stream_); }
 
   absl::StatusOr<Memory> Allocate(int64_t bytes,
@@ -63,7 +65,8 @@ class EmulatedDeviceImpl final
     if (memory == MAP_FAILED) {
       return absl::ResourceExhaustedError(absl::StrCat(
           "allocate ", what, ": ", bytes, " bytes of the GPU, of which ",
-          FreeBytes(), " are free; ask for less"));
+          FreeBytes(), " are free: ", std::max<int64_t>(bytes - FreeBytes(), 0),
+          " are missing; ask for less"));
     }
     if (bytes <= kPoisonedBytes) std::memset(memory, 0xff, bytes);
     stats_.allocated += bytes;

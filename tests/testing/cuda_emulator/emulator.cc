@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <deque>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -35,12 +37,20 @@ enum class State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
 // A place to go on from: GCC's own setjmp, which makes no system call.
 using Place = void* [5];
 
+// 16 bytes on their way into shared memory.
+struct Copy {
+  void* to;
+  const void* from;
+};
+
 struct Fiber {
   ucontext_t start;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   Place place;
   State state = State::kDone;
   bool started = false;
+  std::vector<Copy> copies;  // not in a group yet
+  std::deque<std::vector<Copy>> groups;
 };
 
 struct Warp {
@@ -128,6 +138,8 @@ void Prepare(int size, size_t shared_bytes) {
   for (Warp& warp : block.warps) warp.waiting = 0;
   for (int i = 0; i < size; ++i) {
     block.fibers[i]->state = State::kReady;
+    block.fibers[i]->copies.clear();
+    block.fibers[i]->groups.clear();
   }
   block.shared.assign(shared_bytes / sizeof(float) + 4,
                       std::numeric_limits<float>::quiet_NaN());
@@ -209,6 +221,61 @@ const void* ExchangeInWarp(const void* mine, size_t bytes) {
   std::memcpy(buffer + index % kWarp * bytes, mine, bytes);
   SyncWarp();
   return buffer;
+}
+
+void MultiplyAdd(float (&c)[4], const uint32_t (&a)[4],
+                 const uint32_t (&b)[2]) {
+  struct Lane {
+    uint32_t a[4], b[2];
+  };
+  const Lane mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+  const auto* const lanes =
+      static_cast<const Lane*>(ExchangeInWarp(&mine, sizeof(mine)));
+  const int g = LaneOfThread() / 4, t = LaneOfThread() % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int column = 2 * t + i % 2;
+    float sum = 0;
+    for (int k = 0; k < 16; k += 2) {
+      const uint32_t x = lanes[4 * g + k % 8 / 2].a[i / 2 + k / 8 * 2];
+      const uint32_t y = lanes[4 * column + k % 8 / 2].b[k / 8];
+      sum += LowOf(x) * LowOf(y) + HighOf(x) * HighOf(y);
+    }
+    c[i] += sum;
+  }
+}
+
+void LoadMatrices(const void* row, uint32_t (&out)[4]) {
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) Die("a row is not aligned");
+  const auto* const rows =
+      static_cast<const char* const*>(ExchangeInWarp(&row, sizeof(row)));
+  const int lane = LaneOfThread();
+  for (int i = 0; i < 4; ++i) {
+    std::memcpy(&out[i], rows[8 * i + lane / 4] + lane % 4 * 4, 4);
+  }
+}
+
+namespace {
+
+Fiber& ThisFiber() { return *TheBlock().fibers[threadIdx.x]; }
+
+}  // namespace
+
+void CopyAsync(void* shared, const void* from) {
+  const auto together =
+      reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(from);
+  if (together % 16 != 0) Die("a copy is not aligned");
+  ThisFiber().copies.push_back({shared, from});
+}
+
+void CommitCopies() {
+  ThisFiber().groups.push_back(std::exchange(ThisFiber().copies, {}));
+}
+
+void WaitForCopiesBut(int left) {
+  auto& groups = ThisFiber().groups;
+  for (; static_cast<int>(groups.size()) > left; groups.pop_front()) {
+    for (const auto [to, from] : groups.front()) std::memcpy(to, from, 16);
+  }
 }
 
 void* DynamicSharedMemory() {

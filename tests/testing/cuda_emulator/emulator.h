@@ -30,7 +30,7 @@
 #define MILLRACE_CUDA_CODE emulated
 #define __global__
 #define __device__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 // Blocks run one after the other, so they can share their shared memory.
 #define __shared__ static
 
@@ -114,6 +114,32 @@ inline float LoadFresh(const float* from) { return *from; }
 template <class T>
 T* DynamicShared() {
   return static_cast<T*>(DynamicSharedMemory());
+}
+
+// ---- Tensor cores, copies beside other work: gpu.h ----
+
+inline uint32_t PairOf(float x, float y) {
+  return uint32_t{NarrowHalf(y)} << 16 | NarrowHalf(x);
+}
+inline float LowOf(uint32_t pair) { return WidenHalf(pair & 0xffff); }
+inline float HighOf(uint32_t pair) { return WidenHalf(pair >> 16); }
+inline uint32_t AddPairs(uint32_t a, uint32_t b) {
+  return PairOf(LowOf(a) + LowOf(b), HighOf(a) + HighOf(b));
+}
+inline uint32_t FmaPairs(uint32_t a, uint32_t b, uint32_t c) {
+  return PairOf(LowOf(a) * LowOf(b) + LowOf(c),
+                HighOf(a) * HighOf(b) + HighOf(c));
+}
+void MultiplyAdd(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+void LoadMatrices(const void* row, uint32_t (&out)[4]);
+
+// Copied when they are waited for, so that a missing wait shows.
+void CopyAsync(void* shared, const void* from);
+void CommitCopies();
+void WaitForCopiesBut(int left);
+template <int kLeft>
+void WaitForCopies() {
+  WaitForCopiesBut(kLeft);
 }
 
 inline void WaitForPredecessor() {}
