@@ -44,8 +44,9 @@ ABSL_FLAG(std::string, kv_dtype, "",
           "bf16 has the range of f32 and fewer digits than f16.");
 ABSL_FLAG(
     bool, deterministic, false,
-    "Never let a result depend on what else is computed: costs speed with "
-    "F32, F16 and BF16 weights; quantised weights always are so.");
+    "Never let a result depend on what else is computed. Costs speed with "
+    "F32, F16 and BF16 weights, and on a GPU with all, in prefill and large "
+    "batches; quantised weights on a CPU always are so.");
 ABSL_FLAG(std::string, speculation, "ngram",
           "How tokens are guessed and verified many at once, where requests do "
           "not say: ngram (as the text went on where its last tokens stood "

@@ -46,9 +46,10 @@ Crowd::Policies CrowdPolicies() {
   return policies;
 }
 
-// Quantised weights have one kernel at every batch size, so these are the same
-// bits on every backend. Float weights, in `onednn`, go to a library for large
-// batches: there this holds with --deterministic only (tests/contract).
+// Quantised weights have one kernel at every batch size (in `cuda` with
+// --deterministic, as here), so these are the same bits on every backend. Float
+// weights, in `onednn`, go to a library for large batches: there this holds
+// with --deterministic only (tests/contract).
 TEST_P(CutsTest, ACrowdIsEachAlone) {
   const auto runner =
       NewRunner(GetParam(), RandomModel(WeightType::kQ4_1), KvDtype::kF16);
