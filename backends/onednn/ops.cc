@@ -14,8 +14,8 @@ namespace {
 // Groups that are multiplied at once if the weights are floats.
 constexpr int kFloatGroups = 4;
 
-// From so many rows on oneDNN multiplies float weights.
-constexpr int kGemmRows = 16;
+// From so many rows on oneDNN multiplies float weights: README.md has figures.
+constexpr int kGemmRowsF32 = 32, kGemmRows16Bits = 64;
 
 // Pieces that a thread should find in a product; and the most bytes of one.
 constexpr int kPiecesPerThread = 8;
@@ -499,7 +499,9 @@ bool CpuOps::MultiplyGroups(const PackedMatrix& matrix, const Activations& x,
 }
 
 bool CpuOps::UsesGemm(const PackedMatrix& matrix, int rows) const {
-  return !deterministic_ && rows >= kGemmRows && !matrix.quantised();
+  if (deterministic_ || matrix.quantised()) return false;
+  return rows >=
+         (matrix.type == WeightType::kF32 ? kGemmRowsF32 : kGemmRows16Bits);
 }
 
 bool CpuOps::Gemm(const PackedMatrix& matrix, const Activations& x,
