@@ -4,7 +4,6 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "backends/onednn/float_gemm.h"
 
@@ -67,7 +66,6 @@ int64_t WideFloats(const ModelConfig& config) {
 }  // namespace
 
 struct CpuOps::Worker {
-  int number;          // of the pool
   Activations own;     // the only row
   int prepared = 0;    // the phase whose row `own` holds
   int rows = kNoRows;  // index in shared_ of those it reads
@@ -108,7 +106,6 @@ absl::Status CpuOps::AllocateActivations() {
   logits_rows_.reserve(max_rows_);
   for (int i = 0; i < pool_.num_threads(); ++i) {
     auto worker = std::make_unique<Worker>();
-    worker->number = i;
     absl::StatusOr<Activations> own =
         Activations::Create(1, MaxInputs(config_));
     if (!own.ok()) return own.status();
@@ -391,10 +388,11 @@ void CpuOps::Prepare(const Input& input, int t, Activations& to) {
 
 int CpuOps::UnreadRows() const {
   for (int i = 0;; ++i) {
-    const auto reads = [&](const auto& worker) {
-      return worker->rows == i && pool_.Straggles(worker->number);
-    };
-    if (absl::c_none_of(workers_, reads)) return i;
+    bool read = false;
+    for (int w = 1; w < pool_.num_threads(); ++w) {
+      read |= workers_[w]->rows == i && pool_.Straggles(w);
+    }
+    if (!read) return i;
   }
 }
 

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
-#include <map>
 #include <string>
 #include <utility>
 
@@ -52,13 +51,9 @@ void AddTurnFlags(CLI::App& command, TurnFlags& flags) {
       ->allow_extra_args(false)
       ->group(sampling);
 
-  const std::map<std::string, v1::Speculation> ways = {
-      {"none", v1::SPECULATION_NONE}, {"ngram", v1::SPECULATION_NGRAM}};
   command
       .add_option("--speculation", flags.speculation,
                   "ngram or none: whether tokens are guessed; changes none")
-      ->transform(CLI::CheckedTransformer(ways).description(""))
-      ->option_text("TEXT")
       ->group(sampling);
 
   const std::string stopping = "Stopping";
@@ -110,8 +105,13 @@ absl::Status ToSampling(const TurnFlags& flags, v1::SamplingParams& sampling) {
     sampling.set_penalty_window_tokens(*flags.penalty_window_tokens);
   }
   if (flags.seed) sampling.set_seed(*flags.seed);
-  if (flags.speculation != v1::SPECULATION_UNSPECIFIED) {
-    sampling.set_speculation(flags.speculation);
+  if (flags.speculation == "ngram") {
+    sampling.set_speculation(v1::SPECULATION_NGRAM);
+  } else if (flags.speculation == "none") {
+    sampling.set_speculation(v1::SPECULATION_NONE);
+  } else if (!flags.speculation.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--speculation=", flags.speculation, ": must be ngram or none"));
   }
   for (const std::string& entry : flags.logit_bias) {
     const std::pair<std::string, std::string> pair =

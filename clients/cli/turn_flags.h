@@ -24,7 +24,7 @@ struct TurnFlags {
   std::optional<uint32_t> top_k, penalty_window_tokens;
   std::optional<uint64_t> seed;
   std::vector<std::string> logit_bias;  // "ID=BIAS"
-  v1::Speculation speculation = v1::SPECULATION_UNSPECIFIED;
+  std::string speculation;              // "ngram" or "none"
   std::optional<uint64_t> max_tokens, min_tokens;
   bool unlimited = false;
   std::vector<std::string> stop_strings;

@@ -26,8 +26,13 @@ struct Part {
   int anew = 0;  // the first of them, which its client knows as computed
   int logits_rows = 0;
   bool decodes = false;
-  std::vector<int32_t> guess;  // computed behind the only one of its tokens
+  // Its only token and those that are guessed behind it; else empty.
+  std::vector<int32_t> guess;
   cache::KvView view;
+
+  int guessed() const {
+    return std::max(0, static_cast<int>(guess.size()) - 1);
+  }
 };
 
 struct Failure {
@@ -82,10 +87,9 @@ struct Engine::Impl {
   std::vector<Part> parts;
   std::vector<Failure> refused;
   std::vector<float> logits;  // [rows][vocabulary], as long as ever needed
-  std::vector<int32_t> guessed_ids;  // of the part that guesses
-  int accepted = 0;                  // guesses, of the last step
-  int64_t left_out = 0;  // had pending tokens and are not in the step
-  absl::Status status;   // the model's
+  int accepted = 0;           // guesses, of the last step
+  int64_t left_out = 0;       // had pending tokens and are not in the step
+  absl::Status status;        // the model's
 
   mutable absl::Mutex mutex;
   EngineStats published ABSL_GUARDED_BY(mutex);
@@ -180,11 +184,10 @@ void Engine::Impl::PrepareGuess(EngineSequence& sequence, Part& part) {
     part.view = *sequence.Reserve(part.tokens);
     return;
   }
-  part.guess.assign(guess.begin(), guess.end());
-  part.logits_rows += static_cast<int>(guess.size());
+  part.guess = {sequence.FirstQueued(1)[0]};
+  part.guess.insert(part.guess.end(), guess.begin(), guess.end());
+  part.logits_rows += part.guessed();
   part.view = *std::move(view);
-  guessed_ids = part.guess;
-  guessed_ids.insert(guessed_ids.begin(), sequence.FirstQueued(1)[0]);
 }
 
 // Everything is committed before any client hears of it: from then on clients
@@ -196,7 +199,7 @@ absl::Status Engine::Impl::Compute() {
     batch.chunks.push_back(
         {.token_ids = part.guess.empty()
                           ? Find(part.id)->FirstQueued(part.tokens)
-                          : absl::MakeConstSpan(guessed_ids),
+                          : absl::MakeConstSpan(part.guess),
          .first_position = part.first,
          .view = &part.view,
          .num_logits = part.logits_rows});
@@ -219,7 +222,7 @@ void Engine::Impl::Observe(absl::Duration duration) {
   trace.accepted_before = std::exchange(accepted, 0);
   for (const Part& part : parts) {
     (part.decodes ? trace.decode_rows : trace.prefill_rows) += part.tokens;
-    trace.draft_rows += static_cast<int>(part.guess.size());
+    trace.draft_rows += part.guessed();
     trace.rows.emplace_back(part.id, part.tokens);
   }
   observer(trace);
@@ -241,7 +244,6 @@ void Engine::Impl::Deliver() {
 // client has picked it, and not before.
 void Engine::Impl::DeliverGuess(const Part& part,
                                 absl::Span<const float> part_logits) {
-  const int guessed = static_cast<int>(part.guess.size());
   const auto deliver = [&](int row) {
     Find(part.id)->client()->OnRows(
         part.first + row, 1,
@@ -250,13 +252,13 @@ void Engine::Impl::DeliverGuess(const Part& part,
   };
   EngineSequence* sequence = deliver(0);
   int taken = 0;
-  while (sequence != nullptr && taken < guessed &&
+  while (sequence != nullptr && taken < part.guessed() &&
          sequence->cached_tokens() == part.first + taken + 1 &&
-         sequence->Accept(part.guess[taken])) {
+         sequence->Accept(part.guess[taken + 1])) {
     sequence = deliver(++taken);
   }
   accepted += taken;
-  if (sequence != nullptr) sequence->EndGuess(guessed, taken);
+  if (sequence != nullptr) sequence->EndGuess(part.guessed(), taken);
 }
 
 void Engine::Impl::DeliverTo(const Part& part,

@@ -2,9 +2,8 @@
 //
 //   read      a block takes every n-th 4 KiB, a thread 16 bytes of it; bound by
 //             reading memory
-//   multiply  8 warps a block, each with 8 chains of m16n8k16 that wait only
-//   for
-//             themselves; bound by the tensor cores
+//   multiply  8 warps a block, each with 8 chains of m16n8k16 that wait for
+//             themselves alone; bound by the tensor cores
 #include "backends/cuda/kernels/probe_launchers.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {

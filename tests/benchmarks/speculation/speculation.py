@@ -17,6 +17,7 @@ import statistics
 import standalone  # noqa: F401  first: the others need what it makes
 import millrace
 import millraced
+from percentiles import percentile
 from scorer import say
 
 NONE, NGRAM = "SPECULATION_NONE", "SPECULATION_NGRAM"
@@ -98,10 +99,6 @@ async def run(options):
                 for kind in TEXTS for way in WAYS]
     say("")
     return rows
-
-
-def percentile(values, share):
-    return sorted(values)[int(share * (len(values) - 1) + 0.5)]
 
 
 def table(rows):

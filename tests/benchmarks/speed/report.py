@@ -2,12 +2,9 @@
 
 import statistics
 
+from percentiles import percentile
+
 from targets import ROWS
-
-
-def percentile(values, share):
-    ordered = sorted(values)
-    return ordered[int(share * (len(ordered) - 1) + 0.5)]
 
 
 def missed(values):

@@ -270,7 +270,9 @@ TEST(SpeculationTest, NobodyWaitsForTheGuessesOfOthers) {
   b.WaitUntilDone();
   harness.engine.Stop();
   for (const StepTrace& trace : harness.traces) {
-    if (trace.rows.size() > 1) EXPECT_EQ(trace.draft_rows, 0);
+    if (trace.rows.size() > 1) {
+      EXPECT_EQ(trace.draft_rows, 0);
+    }
   }
 }
 
