@@ -107,6 +107,8 @@ def test_bench_prints_medians(server):
      "INVALID_CACHE_POLICY"),
     (["generate", "--prompt=x", "--cache_policy=nonsense"], 2,
      "unknown cache policy 'nonsense'; there are full, window, sinks"),
+    (["generate", "--prompt=x", "--speculation=maybe"], 2,
+     "--speculation=maybe: must be ngram or none"),
     (["generate", "--prompt=x", "--no_such_flag"], 2, "no_such_flag"),
     (["generate", "--file=/no/such/file"], 2, "cannot read the file"),
     (["frobnicate"], 2, "frobnicate"),
