@@ -169,9 +169,7 @@ class Choice {
 }  // namespace
 
 int32_t Greedy(absl::Span<const float> logits) {
-  const float largest = Largest(logits);
-  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) -
-                              logits.begin());
+  return static_cast<int32_t>(IndexOf(logits, Largest(logits)));
 }
 
 int32_t Choose(const SamplingOptions& options, absl::Span<const float> logits,

@@ -33,6 +33,16 @@ TEST(ScanTest, FindsTheLargestWhereverItIs) {
   EXPECT_EQ(Largest({never, never}), never);
 }
 
+TEST(ScanTest, FindsTheFirstOfEqualLogitsWhereverItIs) {
+  for (const size_t size : {1, 255, 256, 257, 600}) {
+    for (size_t at = 0; at < size; ++at) {
+      std::vector<float> logits(size, -7.0f);
+      logits[at] = logits.back() = 0.0f;
+      EXPECT_EQ(IndexOf(logits, -0.0f), at) << at << " of " << size;
+    }
+  }
+}
+
 TEST(ScanTest, SumsWeights) {
   const float never = -std::numeric_limits<float>::infinity();
   EXPECT_NEAR(SumOfWeights({2, 1, never}, 2, 0.5f), 1 + std::exp(-2.0), 1e-6);
