@@ -27,8 +27,8 @@ def build():
     print("building llama.cpp, once; about 15 minutes", file=sys.stderr)
     HOME.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps",
-                    "--no-binary=:all:", "--no-build-isolation",
-                    f"--dest={HOME}", PACKAGE], check=True)
+                    "--no-binary=llama_cpp_python", f"--dest={HOME}", PACKAGE],
+                   check=True)
     with tarfile.open(next(HOME.glob("*.tar.gz"))) as archive:
         archive.extractall(HOME)
     source = next(HOME.glob("*/vendor/llama.cpp"))
