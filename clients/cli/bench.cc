@@ -7,11 +7,11 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/synchronization/blocking_counter.h"
 #include "clients/cli/commands.h"
 #include "clients/cli/common.h"
 
@@ -65,21 +65,23 @@ absl::StatusOr<std::vector<Arrivals>> RunRequests(client::Client& client,
   const int n = flags.concurrency;
   std::vector<absl::Status> ended(n);
   std::vector<Arrivals> arrivals(n);
-  std::vector<std::thread> threads;
+  absl::BlockingCounter running(n);
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < n; ++i) {
-    threads.emplace_back([&, i] {
-      const auto on_event = [&](const v1::GenerateResponse& event) {
-        const std::chrono::duration<double> now =
-            std::chrono::steady_clock::now() - start;
-        arrivals[i].insert(arrivals[i].end(), event.output().token_ids_size(),
-                           now.count());
-        return !InterruptFlag::raised();
-      };
-      ended[i] = client.Generate(MakeRequest(flags, i), on_event).status();
-    });
+    const auto on_event = [&, i](const v1::GenerateResponse& event) {
+      const std::chrono::duration<double> now =
+          std::chrono::steady_clock::now() - start;
+      arrivals[i].insert(arrivals[i].end(), event.output().token_ids_size(),
+                         now.count());
+      return !InterruptFlag::raised();
+    };
+    client.StartGenerate(MakeRequest(flags, i), on_event,
+                         [&, i](auto finished) {
+                           ended[i] = finished.status();
+                           running.DecrementCount();
+                         });
   }
-  for (std::thread& thread : threads) thread.join();
+  running.Wait();
   for (const absl::Status& status : ended) {
     if (!status.ok()) return status;
   }

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "clients/cpp/generate_call.h"
 #include "clients/cpp/session_impl.h"
 #include "clients/cpp/status.h"
 #include "millrace/v1/admin.grpc.pb.h"
@@ -54,6 +55,14 @@ class ClientImpl final : public Client {
     auto finished =
         ReadEvents<v1::GenerateFinished>(*context, *stream, on_event);
     return End(*stream, std::move(finished));
+  }
+
+  void StartGenerate(const v1::GenerateRequest& request,
+                     std::function<bool(const v1::GenerateResponse&)> on_event,
+                     std::function<void(absl::StatusOr<v1::GenerateFinished>)>
+                         on_end) override {
+    GenerateCall::Start(*inference_, NewContext(), request, std::move(on_event),
+                        std::move(on_end));
   }
 
   absl::StatusOr<v1::ScoreFinished> Score(
@@ -139,10 +148,7 @@ class ClientImpl final : public Client {
 
   template <typename Finished, typename Stream>
   static absl::StatusOr<Finished> End(Stream& stream, Finished finished) {
-    const absl::Status status = ToStatus(stream.Finish());
-    if (!status.ok()) return status;
-    if (finished.has_error()) return ToStatus(finished.error());
-    return finished;
+    return EndOf(ToStatus(stream.Finish()), std::move(finished));
   }
 
   const ClientOptions options_;

@@ -11,7 +11,7 @@
 // Messages are those of proto/millrace/v1, whose comments are the manual.
 // Errors carry the service's reason (clients/cpp/status.h).
 //
-// Thread-safe; calls block the calling thread.
+// Thread-safe; calls block the calling thread, but StartGenerate.
 #ifndef MILLRACE_CLIENTS_CPP_CLIENT_H_
 #define MILLRACE_CLIENTS_CPP_CLIENT_H_
 
@@ -50,6 +50,15 @@ class Client {
   virtual absl::StatusOr<v1::GenerateFinished> Generate(
       const v1::GenerateRequest& request,
       const std::function<bool(const v1::GenerateResponse&)>& on_event) = 0;
+
+  // The same without a thread of the caller's: returns at once. `on_event`, and
+  // then `on_end`, are called one at a time by threads that all such calls
+  // share: they return soon, and make no call that blocks. For hundreds of
+  // streams at once: a thread for each costs more than reading them.
+  virtual void StartGenerate(
+      const v1::GenerateRequest& request,
+      std::function<bool(const v1::GenerateResponse&)> on_event,
+      std::function<void(absl::StatusOr<v1::GenerateFinished>)> on_end) = 0;
 
   // Scores a text that `next_piece` hands out piece by piece, nullopt at its
   // end. Pieces are valid UTF-8 each, of at most 1 MiB.

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "millrace/v1/common.pb.h"
 
 namespace grpc {
@@ -27,6 +28,14 @@ absl::Status ToStatus(const v1::Error& error);
 
 // How a call ended; the reason is taken from its google.rpc.ErrorInfo.
 absl::Status ToStatus(const grpc::Status& status);
+
+// What a call gave: `finished`, unless the call failed or says why in it.
+template <typename Finished>
+absl::StatusOr<Finished> EndOf(const absl::Status& status, Finished finished) {
+  if (!status.ok()) return status;
+  if (finished.has_error()) return ToStatus(finished.error());
+  return finished;
+}
 
 }  // namespace millrace::client
 

@@ -2,11 +2,14 @@
 
 import json
 import re
+import signal
 import subprocess
 
+import grpc
 import pytest
 import terminal
 from client import cli, run
+from millrace.v1 import control_pb2, control_pb2_grpc
 
 
 def test_generate_prints_one_json_object(server):
@@ -101,6 +104,25 @@ def test_bench_prints_medians(server):
     assert figures["prefill_tokens_per_second"] > 0
 
 
+def running_requests(server):
+    with grpc.insecure_channel(server.address) as channel:
+        stub = control_pb2_grpc.ControlServiceStub(channel)
+        return stub.GetLoad(control_pb2.GetLoadRequest()).running_requests
+
+
+def test_bench_ends_when_it_is_interrupted(server):
+    with subprocess.Popen(
+            [cli(), f"--server={server.address}", "bench", "--concurrency=3",
+             "--prompt_tokens=8", "--max_tokens=100000", "--rounds=1"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:
+        while running_requests(server) < 3:
+            assert bench.poll() is None, bench.stderr.read()
+        bench.send_signal(signal.SIGINT)
+        _, error = bench.communicate(timeout=60)
+    assert bench.returncode == 130, error
+    assert "terminate" not in error
+
+
 @pytest.mark.parametrize("arguments, code, says", [
     (["generate", "--prompt=x", "--temperature=-1"], 1, "INVALID_FIELD"),
     (["generate", "--prompt=x", "--cache_policy=sinks:window_tokens=0"], 1,
@@ -111,6 +133,7 @@ def test_bench_prints_medians(server):
      "--speculation=maybe: must be ngram or none"),
     (["generate", "--prompt=x", "--no_such_flag"], 2, "no_such_flag"),
     (["generate", "--file=/no/such/file"], 2, "cannot read the file"),
+    (["bench", "--prompt_tokens=100000", "--rounds=1"], 1, "CACHE_FULL"),
     (["frobnicate"], 2, "frobnicate"),
     ([], 2, "subcommand"),
 ])
