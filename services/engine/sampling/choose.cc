@@ -73,9 +73,11 @@ class RelativeWeight {
 };
 
 // The smallest logit that min_p lets through, or a little less: rounding must
-// not drop a token that is just likely enough.
+// not drop a token that is just likely enough. Where top_p counts with the
+// tokens that top_k kept, these are needed, too.
 float LeastLogit(const SamplingOptions& options, float largest) {
-  if (options.min_p <= 0) return -HUGE_VALF;
+  const bool counts_tokens = options.top_k > 0 && options.top_p < 1.0f;
+  if (options.min_p <= 0 || counts_tokens) return -HUGE_VALF;
   return largest + options.temperature * std::log(options.min_p) * 1.0001f -
          1e-3f;
 }

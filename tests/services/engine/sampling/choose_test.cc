@@ -113,6 +113,14 @@ TEST(ChooseTest, TopPCountsWhatTopKKept) {
   EXPECT_EQ(Kept(options, Four()), "1 3");
 }
 
+TEST(ChooseTest, TopPCountsWhatMinPDrops) {
+  SamplingOptions options = Plain();
+  options.top_k = 3;     // 4/9, 3/9 and 2/9
+  options.top_p = 0.5f;  // 4/9 is not enough
+  options.min_p = 0.6f;  // drops the third
+  EXPECT_EQ(Kept(options, Four()), "1 3");
+}
+
 TEST(ChooseTest, MinPComparesWithTheLikeliest) {
   SamplingOptions options = Plain();
   const auto kept = [&](float p) {
