@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "backends/row_sampling.h"
 #include "cache/kv_view.h"
 
 namespace millrace::backends {
@@ -22,6 +23,12 @@ struct Chunk {
   // Logits are wanted of so many rows, counted from the last; 0 .. the number
   // of tokens.
   int num_logits = 0;
+  // How a token is picked of each of those rows, instead: empty, or num_logits
+  // long. Only for models that pick tokens. Borrowed.
+  absl::Span<const RowSampling> sampling = {};
+  // Where those tokens go, as long as `sampling`; -1: a logit of the row,
+  // before adjustments, is NaN or infinite. Borrowed.
+  absl::Span<int32_t> picked = {};
 
   int rows() const { return static_cast<int>(token_ids.size()); }
 };
@@ -36,9 +43,12 @@ struct Batch {
     for (const Chunk& chunk : chunks) n += chunk.rows();
     return n;
   }
+  // Without those of which tokens are picked.
   int logits_rows() const {
     int n = 0;
-    for (const Chunk& chunk : chunks) n += chunk.num_logits;
+    for (const Chunk& chunk : chunks) {
+      if (chunk.sampling.empty()) n += chunk.num_logits;
+    }
     return n;
   }
 };

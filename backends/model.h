@@ -22,13 +22,17 @@ class Model {
   // The most rows of one batch.
   virtual int max_rows() const = 0;
 
+  // Whether chunks may ask for tokens instead of logits: where logits would
+  // have to come from a device.
+  virtual bool picks_tokens() const { return false; }
+
   // Computes the batch: writes keys and values of its tokens into `kv`, at the
-  // slots of the chunks' views, and the wanted logits into `logits`,
-  // [batch.logits_rows()][vocabulary_size], in the order of chunks and rows.
-  // INTERNAL on a device error; the contents of the new slots are then unknown
-  // and nothing else is touched.
-  // REQUIRES: 1 <= batch.rows() <= max_rows(); `kv` is of the same backend, of
-  // this model's shape.
+  // slots of the chunks' views, the wanted logits into `logits`,
+  // [batch.logits_rows()][vocabulary_size], in the order of chunks and rows,
+  // and tokens where chunks say. INTERNAL on a device error; the contents of
+  // the new slots are then unknown and nothing else is touched. REQUIRES: 1 <=
+  // batch.rows() <= max_rows(); `kv` is of the same backend, of this model's
+  // shape.
   virtual absl::Status Forward(const Batch& batch, cache::KvStorage& kv,
                                absl::Span<float> logits) = 0;
 

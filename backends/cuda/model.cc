@@ -18,6 +18,8 @@ class GraphModel final : public Model {
   const ModelConfig& config() const override { return ops_->config(); }
   int max_rows() const override { return ops_->max_rows(); }
 
+  bool picks_tokens() const override { return true; }
+
   absl::Status Forward(const Batch& batch, cache::KvStorage& kv,
                        absl::Span<float> logits) override {
     const absl::Status begun = ops_->Begin(batch, kv);

@@ -21,8 +21,11 @@ constexpr int64_t kPartialFloats = 4 << 20;
 // Thread blocks that attention should have for each multiprocessor.
 constexpr int kBlocksPerMultiprocessor = 2;
 
-// The first image. Steps without tables of key positions are far below.
-constexpr int64_t kImageBytes = 1 << 20;
+// The first image. Steps without tables of key positions need no other.
+int64_t ImageBytes(int max_rows) {
+  return (1 << 20) + int64_t{max_rows} * RowSampling::kMaxAdjustments *
+                         static_cast<int64_t>(sizeof(LogitAdjustment));
+}
 
 int64_t Aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
@@ -81,11 +84,12 @@ struct CudaOps::Layout {
     const int widest = std::max({embedding_width, query_width, hidden_width});
     halves = take(rows * widest, sizeof(uint16_t));
     factors = take(rows);
+    picked = take(rows);
   }
 
   int embedding_width, query_width, kv_width, hidden_width;
   int64_t residual, query, keys, values, attended, hidden, logits;
-  int64_t row_statistics, partials, arrived, turns, halves, factors;
+  int64_t row_statistics, partials, arrived, turns, halves, factors, picked;
   int64_t bytes = 0;
 };
 
@@ -110,7 +114,7 @@ absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
       device->Allocate(layout.bytes, "activations");
   if (!activations.ok()) return activations.status();
   absl::StatusOr<Memory> host_logits = device->AllocateHost(
-      int64_t{4} * load.max_rows * config.vocabulary_size, "logits");
+      int64_t{4} * load.max_rows * (config.vocabulary_size + 1), "logits");
   if (!host_logits.ok()) return host_logits.status();
   std::unique_ptr<CudaOps> ops(new CudaOps(
       config, *std::move(weights), layout, load, group_rows, std::move(device),
@@ -124,7 +128,7 @@ absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
 int64_t CudaOps::EstimateMemory(const ModelFile& file,
                                 const LoadOptions& load) {
   return WeightBytes(file) + Layout(file.config(), load.max_rows).bytes +
-         kImageBytes;
+         ImageBytes(load.max_rows);
 }
 
 CudaOps::CudaOps(const ModelConfig& config, Weights weights,
@@ -154,6 +158,7 @@ CudaOps::CudaOps(const ModelConfig& config, Weights weights,
   turns_ = reinterpret_cast<uint64_t*>(at(layout.turns));
   halves_ = {reinterpret_cast<uint16_t*>(at(layout.halves)),
              at(layout.factors)};
+  picked_ = reinterpret_cast<int32_t*>(at(layout.picked));
   // What is beyond a row's width must be zero; and so must be `arrived`.
   device_->Clear(activations_.get(), layout.bytes);
   const Rope rope(config.head_dim, config.rope_base);
@@ -182,7 +187,7 @@ absl::Status CudaOps::Begin(const Batch& batch, cache::KvStorage& kv) {
 absl::Status CudaOps::Upload() {
   const auto bytes = static_cast<int64_t>(plan_.image().size());
   if (bytes > image_bytes_ || image_ == nullptr) {
-    const int64_t room = std::max(kImageBytes, bytes + bytes / 2);
+    const int64_t room = std::max(ImageBytes(max_rows_), bytes + bytes / 2);
     absl::StatusOr<Memory> image = device_->Allocate(room, "a step's image");
     if (!image.ok()) return image.status();
     absl::StatusOr<Memory> host = device_->AllocateHost(room, "a step's image");
@@ -302,16 +307,27 @@ void CudaOps::EnqueueLogits() {
   product.num_parts = 1;
   product.parts[0] = {weights_.output, logits_};
   device_->kernels().product(device_->stream(), product);
+  if (plan_.shape().picks == 0) return;
+  device_->kernels().pick(device_->stream(),
+                          {.step = product.step,
+                           .max_picks = plan_.shape().picks,
+                           .logits = logits_,
+                           .vocabulary_size = config_.vocabulary_size,
+                           .ids = picked_});
 }
 
 absl::Status CudaOps::Finish(absl::Span<float> logits) {
   sums_are_due_ = plan_.shape().asking_chunks > 0;
   const auto bytes = static_cast<int64_t>(logits.size() * sizeof(float));
   if (bytes > 0) device_->Copy(host_logits_.get(), logits_.data, bytes);
+  auto* const host_picked = reinterpret_cast<int32_t*>(
+      host_logits_.get() + int64_t{4} * max_rows_ * config_.vocabulary_size);
+  const int picks = plan_.num_picks();
+  if (picks > 0) device_->Copy(host_picked, picked_, int64_t{4} * picks);
   const absl::Status settled = Settle();
-  if (settled.ok() && bytes > 0) {
-    std::memcpy(logits.data(), host_logits_.get(), bytes);
-  }
+  if (!settled.ok()) return settled;
+  if (bytes > 0) std::memcpy(logits.data(), host_logits_.get(), bytes);
+  plan_.KeepPicks({host_picked, static_cast<size_t>(picks)});
   return settled;
 }
 

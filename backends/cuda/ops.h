@@ -63,7 +63,8 @@ class CudaOps final : public Ops {
   GraphKey graph_key() const;
   Device& device() { return *device_; }
 
-  // Logits in two halves: puts them into the stream; waits and copies them.
+  // Logits in two halves: puts them, and what is picked of them, into the
+  // stream; waits and copies them.
   void EnqueueLogits();
   absl::Status Finish(absl::Span<float> logits);
 
@@ -93,7 +94,7 @@ class CudaOps final : public Ops {
   const Weights weights_;
   const int max_rows_;
   const Memory activations_;
-  const Memory host_logits_;
+  const Memory host_logits_;  // behind them, picked tokens: [max_rows]
 
   // In `activations_`.
   Rows residual_, query_, keys_, values_, attended_, hidden_, logits_;
@@ -102,6 +103,7 @@ class CudaOps final : public Ops {
   int* arrived_;
   uint64_t* turns_;
   HalfRows halves_;
+  int32_t* picked_;
 
   // The step.
   StepPlan plan_;

@@ -38,6 +38,9 @@ void StepPlan::Begin(const Batch& batch) {
   runs_.clear();
   tables_.clear();
   logits_rows_.clear();
+  picked_rows_.clear();
+  picks_.clear();
+  adjustments_.clear();
   for (const Chunk& chunk : batch.chunks) {
     const auto first_row = static_cast<int>(rows_.size());
     StepChunk out = {};
@@ -67,8 +70,13 @@ void StepPlan::AddRows(const Chunk& chunk) {
     const int64_t t = chunk.first_position + i;
     const int64_t c = t - chunk.view->row_offset;
     const cache::KvView::Slot slot = chunk.view->Find(c);
-    if (i >= chunk.rows() - chunk.num_logits) {
-      logits_rows_.push_back(static_cast<int32_t>(rows_.size()));
+    if (const int wanted = i - (chunk.rows() - chunk.num_logits); wanted >= 0) {
+      const auto row = static_cast<int32_t>(rows_.size());
+      if (chunk.sampling.empty()) {
+        logits_rows_.push_back(row);
+      } else {
+        AddPick(chunk.sampling[wanted], row);
+      }
     }
     rows_.push_back({.text_position = t,
                      .cache_position = c,
@@ -77,6 +85,23 @@ void StepPlan::AddRows(const Chunk& chunk) {
                      .value_block = slot.value_block,
                      .slot = slot.slot});
   }
+}
+
+void StepPlan::AddPick(const RowSampling& sampling, int row) {
+  const auto begin = static_cast<int32_t>(adjustments_.size());
+  adjustments_.insert(adjustments_.end(), sampling.adjustments.begin(),
+                      sampling.adjustments.end());
+  picked_rows_.push_back(row);
+  picks_.push_back(
+      {.uniform = sampling.uniform,
+       .logits_row = 0,  // until all rows are known
+       .adjustments_begin = begin,
+       .adjustments_end = static_cast<int32_t>(adjustments_.size()),
+       .top_k = sampling.top_k,
+       .temperature = sampling.temperature,
+       .top_p = sampling.top_p,
+       .min_p = sampling.min_p,
+       .unused = 0});
 }
 
 void StepPlan::AddGroups(const Chunk& chunk, int first_row) {
@@ -162,13 +187,20 @@ void StepPlan::WriteHeader() {
   header.num_rows = static_cast<int>(rows_.size());
   header.num_groups = static_cast<int>(groups_.size());
   header.num_chunks = static_cast<int>(chunks_.size());
+  for (size_t i = 0; i < picks_.size(); ++i) {
+    picks_[i].logits_row = static_cast<int32_t>(logits_rows_.size());
+    logits_rows_.push_back(picked_rows_[i]);
+  }
   header.num_logits = static_cast<int>(logits_rows_.size());
+  header.num_picks = static_cast<int>(picks_.size());
   header.rows = append(rows_);
   header.groups = append(groups_);
   header.chunks = append(chunks_);
   header.runs = append(runs_);
   header.tables = append(tables_);
   header.logits_rows = append(logits_rows_);
+  header.picks = append(picks_);
+  header.adjustments = append(adjustments_);
   std::memcpy(image_.data(), &header, sizeof(header));
 }
 
@@ -193,6 +225,7 @@ void StepPlan::ChooseShape() {
         std::max(shape_.group_rows, RoundUp(group.rows, options_.group_rows));
   }
   shape_.logits = RoundUp(logits_rows_.size(), options_.max_rows);
+  shape_.picks = RoundUp(picks_.size(), options_.max_rows);
   for (const StepChunk& chunk : chunks_) {
     if (chunk.sums == 0) continue;
     shape_.asking_chunks = RoundUp(chunks_.size(), options_.max_rows);
@@ -210,6 +243,13 @@ void StepPlan::ChooseShape() {
   while (rounded < sections) rounded += std::max<int64_t>(1, rounded / 4);
   const int64_t parts = rounded * shape_.groups * options_.num_kv_heads;
   if (parts <= options_.max_parts) shape_.sections = static_cast<int>(rounded);
+}
+
+void StepPlan::KeepPicks(absl::Span<const int32_t> ids) const {
+  size_t next = 0;
+  for (const Chunk& chunk : batch_->chunks) {
+    for (int32_t& picked : chunk.picked) picked = ids[next++];
+  }
 }
 
 void StepPlan::KeepSums(absl::Span<const uint8_t> sums) const {

@@ -27,7 +27,8 @@ struct StepShape {
   int group_rows = 0;
   // 0: each group's sections are taken by one thread block.
   int sections = 0;
-  int logits = 0;  // rows; 0: none are wanted
+  int logits = 0;  // rows, for their own sake or a token's; 0: none
+  int picks = 0;
   // Chunks and positions, if sums of attention are asked for.
   int asking_chunks = 0;
   int asked_positions = 0;
@@ -58,6 +59,11 @@ class StepPlan {
   absl::Span<const uint8_t> image() const { return image_; }
   const StepShape& shape() const { return shape_; }
 
+  // Hands the picked tokens over to the chunks that ask. `ids` are those of the
+  // image's picks.
+  void KeepPicks(absl::Span<const int32_t> ids) const;
+  int num_picks() const { return static_cast<int>(picks_.size()); }
+
   // The sums of attention in the image: bytes begin .. end - 1; none if equal.
   int64_t sums_begin() const { return sums_begin_; }
   int64_t sums_end() const { return sums_end_; }
@@ -69,6 +75,7 @@ class StepPlan {
   void AddRows(const Chunk& chunk);
   void AddGroups(const Chunk& chunk, int first_row);
   void AddRuns(const Chunk& chunk);
+  void AddPick(const RowSampling& sampling, int row);
   void AddTables(const Chunk& chunk, StepChunk& out);
   void AddSums(const Chunk& chunk, StepChunk& out);
   int SectionsOfGroup(const StepGroup& group) const;
@@ -88,7 +95,12 @@ class StepPlan {
   std::vector<StepGroup> groups_;
   std::vector<StepChunk> chunks_;
   std::vector<StepRun> runs_;
-  std::vector<int32_t> tables_, logits_rows_;
+  std::vector<int32_t> tables_;
+  // Rows whose logits are wanted, and those of which tokens are picked: in the
+  // image the latter are behind the former.
+  std::vector<int32_t> logits_rows_, picked_rows_;
+  std::vector<StepPick> picks_;
+  std::vector<LogitAdjustment> adjustments_;
 };
 
 }  // namespace millrace::backends::cuda

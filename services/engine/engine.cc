@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -28,11 +29,15 @@ struct Part {
   bool decodes = false;
   // Its only token and those that are guessed behind it; else empty.
   std::vector<int32_t> guess;
+  // Where the model picks the next token: how, and which.
+  std::optional<backends::RowSampling> sampling;
+  int32_t picked = -1;
   cache::KvView view;
 
   int guessed() const {
     return std::max(0, static_cast<int>(guess.size()) - 1);
   }
+  int rows_of_logits() const { return sampling ? 0 : logits_rows; }
 };
 
 struct Failure {
@@ -59,6 +64,7 @@ struct Engine::Impl {
   std::vector<SequenceFacts> Facts() const;
   void Prepare(const std::vector<PlannedRows>& plan);
   void PrepareGuess(EngineSequence& sequence, Part& part);
+  void PreparePicks();
   absl::Status Compute();
   void Observe(absl::Duration duration);
   void Deliver();
@@ -166,11 +172,22 @@ void Engine::Impl::Prepare(const std::vector<PlannedRows>& plan) {
                          rows.tokens, anew, sequence.queued_tokens()),
                      .decodes = Decodes(sequence.Facts()),
                      .guess = {},
+                     .sampling = {},
                      .view = *std::move(view)});
   }
   // Others would wait for the guessed rows.
   if (parts.size() == 1 && parts[0].decodes) {
     PrepareGuess(*Find(parts[0].id), parts[0]);
+  }
+  if (model->picks_tokens()) PreparePicks();
+}
+
+void Engine::Impl::PreparePicks() {
+  for (Part& part : parts) {
+    const EngineSequence& sequence = *Find(part.id);
+    if (part.logits_rows == 1 && part.guess.empty() && sequence.PicksNext()) {
+      part.sampling = sequence.client()->HowToPick();
+    }
   }
 }
 
@@ -195,7 +212,7 @@ void Engine::Impl::PrepareGuess(EngineSequence& sequence, Part& part) {
 absl::Status Engine::Impl::Compute() {
   if (parts.empty()) return absl::OkStatus();
   backends::Batch batch;
-  for (const Part& part : parts) {
+  for (Part& part : parts) {
     batch.chunks.push_back(
         {.token_ids = part.guess.empty()
                           ? Find(part.id)->FirstQueued(part.tokens)
@@ -203,6 +220,9 @@ absl::Status Engine::Impl::Compute() {
          .first_position = part.first,
          .view = &part.view,
          .num_logits = part.logits_rows});
+    if (!part.sampling) continue;
+    batch.chunks.back().sampling = {&*part.sampling, 1};
+    batch.chunks.back().picked = {&part.picked, 1};
   }
   const size_t values = static_cast<size_t>(batch.logits_rows()) * vocabulary();
   if (logits.size() < values) logits.resize(values);
@@ -231,7 +251,8 @@ void Engine::Impl::Observe(absl::Duration duration) {
 void Engine::Impl::Deliver() {
   size_t offset = 0;
   for (const Part& part : parts) {
-    const size_t values = static_cast<size_t>(part.logits_rows) * vocabulary();
+    const size_t values =
+        static_cast<size_t>(part.rows_of_logits()) * vocabulary();
     const auto part_logits =
         absl::MakeConstSpan(logits).subspan(offset, values);
     part.guess.empty() ? DeliverTo(part, part_logits)
@@ -271,6 +292,11 @@ void Engine::Impl::DeliverTo(const Part& part,
   if (part.anew == part.tokens) return;  // nothing new
   const int wanted = sequence->WantedRows(
       part.tokens, part.anew, part.tokens + sequence->queued_tokens());
+  if (part.sampling && wanted == 1) {
+    sequence->client()->OnPicked(part.first + part.anew,
+                                 part.tokens - part.anew, part.picked);
+    return;
+  }
   const size_t values = static_cast<size_t>(wanted) * vocabulary();
   if (values > part_logits.size()) {
     part_logits = {};

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,7 @@
 #include "absl/types/span.h"
 #include "backends/model.h"
 #include "backends/phase.h"
+#include "backends/row_sampling.h"
 #include "cache/cache_manager.h"
 #include "cache/kv_storage.h"
 #include "services/engine/generation_options.h"
@@ -58,6 +60,16 @@ class SequenceClient {
   // one that was cut off before the call is not.
   virtual void OnRows(int64_t first, int64_t count,
                       absl::Span<const float> logits) = 0;
+
+  // How the model picks the next token, if it can and the client wants no more
+  // of the row than that. Asked before a step that computes the last pending
+  // token of a sequence with kLast; nullopt: OnRows is called with its logits.
+  virtual std::optional<backends::RowSampling> HowToPick() {
+    return std::nullopt;
+  }
+  // In place of OnRows, after HowToPick has said how: the id that was picked;
+  // -1 if a logit is NaN or infinite.
+  virtual void OnPicked(int64_t first, int64_t count, int32_t id) {}
 
   // The step failed (the model's status, INTERNAL), or the policy refused the
   // tokens (FAILED_PRECONDITION). Pending tokens are dropped; what was computed

@@ -100,6 +100,10 @@ class EngineSequence final : public Sequence {
   // Gives up what was guessed and not accepted.
   void EndGuess(int guessed, int accepted);
 
+  // Whether the next token follows from the last queued one, and nothing else
+  // is wanted of it.
+  bool PicksNext() const { return wanted_ == Logits::kLast; }
+
   // Rows of which logits are wanted, counted from the last, when `tokens`, of
   // which `anew` are computed once more, and of which `queued` are not yet.
   int WantedRows(int tokens, int anew, int64_t queued) const;

@@ -34,7 +34,10 @@ struct Turn::State {
         guard(o.stopping.repetition_guard, Grown(c.recent, o)) {}
 
   int32_t Pick(absl::Span<const float> logits);
-  bool SuppressesEndOfTurn() const;
+  std::vector<backends::LogitAdjustment> Adjustments() const;
+  double Uniform() const {
+    return UniformOf(options.sampling.seed, context.turn, generated);
+  }
   void AddText(int32_t id, TurnStep* step);
   std::optional<FinishReason> LimitReached(absl::Time now);
   void Take(int32_t id, absl::Time now, TurnStep* step);
@@ -50,24 +53,24 @@ struct Turn::State {
   uint64_t generated = 0;
 };
 
-bool Turn::State::SuppressesEndOfTurn() const {
-  return options.stopping.ignore_end_of_turn ||
-         generated < options.stopping.min_tokens;
+std::vector<backends::LogitAdjustment> Turn::State::Adjustments() const {
+  absl::Span<const int32_t> suppressed;
+  if (options.stopping.ignore_end_of_turn ||
+      generated < options.stopping.min_tokens) {
+    suppressed = context.tokenizer->end_of_turn_ids();
+  }
+  return AdjustmentsOf(options.sampling, *context.recent, suppressed);
 }
 
 int32_t Turn::State::Pick(absl::Span<const float> logits) {
-  const SamplingOptions& sampling = options.sampling;
-  if (AdjustsLogits(sampling) || SuppressesEndOfTurn()) {
+  const auto adjustments = Adjustments();
+  if (!adjustments.empty()) {
     adjusted.assign(logits.begin(), logits.end());
-    AdjustLogits(sampling, *context.recent, absl::MakeSpan(adjusted));
-    if (SuppressesEndOfTurn()) {
-      Suppress(context.tokenizer->end_of_turn_ids(), absl::MakeSpan(adjusted));
-    }
+    AdjustLogits(adjustments, absl::MakeSpan(adjusted));
     logits = adjusted;
   }
-  if (sampling.temperature <= 0) return Greedy(logits);
-  return Choose(sampling, logits,
-                UniformOf(sampling.seed, context.turn, generated));
+  if (options.sampling.temperature <= 0) return Greedy(logits);
+  return Choose(options.sampling, logits, Uniform());
 }
 
 // Text goes from the token's bytes to whole characters, and from there past the
@@ -129,24 +132,44 @@ Turn::Turn(const GenerationOptions& options, const Context& context)
 
 Turn::~Turn() = default;
 
-TurnStep Turn::Next(absl::Span<const float> logits, absl::Time now) {
+TurnStep Turn::Next(const NextToken& next, absl::Time now) {
   State& state = *state_;
   const ResponseOptions& response = state.options.response;
   TurnStep step;
-  if (HasNonfinite(logits)) {
+  if (next.picked) {
+    step.token_id = *next.picked;
+  } else if (!HasNonfinite(next.logits)) {
+    step.token_id = state.Pick(next.logits);
+  }
+  if (step.token_id < 0) {
     step.text = Flush();
     step.finished = FinishReason::kError;
     return step;
   }
-  step.token_id = state.Pick(logits);
   if (response.logprobs >= 0) {
-    step.logprobs = LogprobsOf(logits, step.token_id, response.logprobs);
+    step.logprobs = LogprobsOf(next.logits, step.token_id, response.logprobs);
   }
   ++state.generated;
   state.context.recent->Add(step.token_id);
   state.Take(step.token_id, now, &step);
   if (!response.text) step.text.clear();
   return step;
+}
+
+std::optional<backends::RowSampling> Turn::HowToPick() const {
+  const State& state = *state_;
+  if (state.options.response.logprobs >= 0) return std::nullopt;
+  auto adjustments = state.Adjustments();
+  if (adjustments.size() > backends::RowSampling::kMaxAdjustments) {
+    return std::nullopt;
+  }
+  const SamplingOptions& sampling = state.options.sampling;
+  return backends::RowSampling{.temperature = sampling.temperature,
+                               .top_k = sampling.top_k,
+                               .top_p = sampling.top_p,
+                               .min_p = sampling.min_p,
+                               .uniform = state.Uniform(),
+                               .adjustments = std::move(adjustments)};
 }
 
 std::string Turn::OnInput() { return Flush(); }

@@ -2,7 +2,7 @@
 //
 //   RecentTokens recent(512);
 //   Turn turn(options, {.turn = 3, .tokenizer = &tokenizer, .recent =
-//   &recent}); TurnStep step = turn.Next(logits, now);
+//   &recent}); TurnStep step = turn.Next({.logits = logits}, now);
 //   // step.token_id is written; step.text may lag it (incomplete character,
 //   // possible stop string); step.finished tells why the turn ends, if it does
 //
@@ -19,6 +19,7 @@
 
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "backends/row_sampling.h"
 #include "services/engine/generation_options.h"
 #include "services/engine/sampling/recent_tokens.h"
 #include "services/text/tokenizer.h"
@@ -31,6 +32,15 @@ struct TurnStep {
   std::optional<TokenLogprobs> logprobs;
   std::optional<FinishReason> finished;
   std::optional<StopMatch> stop_match;  // with kStop
+};
+
+// What a step gave for the next token: its logits, or the token itself, which
+// the backend picked as Turn::HowToPick said; -1: its logits are not finite.
+struct NextToken {
+  absl::Span<const float> logits = {};  // [vocabulary_size]
+  std::optional<int32_t> picked = std::nullopt;
+
+  bool empty() const { return logits.empty() && !picked; }
 };
 
 class Turn {
@@ -48,11 +58,16 @@ class Turn {
   Turn(const GenerationOptions& options, const Context& context);
   ~Turn();
 
-  // Picks the next token from raw logits [vocabulary_size]. The step that
-  // finishes carries all the text that was held back, except what a stop left
-  // out. NaN or infinite logits finish with kError and token_id -1.
+  // Takes the next token, or picks it from raw logits. The step that finishes
+  // carries all the text that was held back, except what a stop left out. NaN
+  // or infinite logits finish with kError and token_id -1. REQUIRES: not
+  // finished, not empty.
+  TurnStep Next(const NextToken& next, absl::Time now);
+
+  // How a backend picks the next token in its place; nullopt if only Next can:
+  // log-probabilities are asked for, or too many logits are adjusted.
   // REQUIRES: not finished.
-  TurnStep Next(absl::Span<const float> logits, absl::Time now);
+  std::optional<backends::RowSampling> HowToPick() const;
 
   // Input was placed in the midst of the turn: held-back text is returned to be
   // shown, stop matching starts anew.

@@ -72,10 +72,24 @@ void Generation::Begin() {
 
 void Generation::OnRows(int64_t first, int64_t count,
                         absl::Span<const float> logits) {
+  Write(first + count, {.logits = logits});
+}
+
+// The prompt's own logits start the turn.
+std::optional<backends::RowSampling> Generation::HowToPick() {
+  if (!turn_) return std::nullopt;
+  return turn_->HowToPick();
+}
+
+void Generation::OnPicked(int64_t first, int64_t count, int32_t id) {
+  Write(first + count, {.picked = id});
+}
+
+void Generation::Write(int64_t computed, const engine::NextToken& next) {
   peak_resident_ = sequence()->peak_resident_tokens();
   speculated_ = sequence()->speculation_counts();
-  if (logits.empty()) {
-    Report(first + count);
+  if (next.empty()) {
+    Report(computed);
     return;
   }
   if (length_ >= policy().MaxTextTokens() || sequence()->room_to_write() < 1) {
@@ -84,7 +98,7 @@ void Generation::OnRows(int64_t first, int64_t count,
   }
   last_token_ = deps().now();
   if (!turn_) StartTurn();
-  const engine::TurnStep step = turn_->Next(logits, last_token_);
+  const engine::TurnStep step = turn_->Next(next, last_token_);
   EmitOutput(step);
   if (step.finished) {
     Finish(*step.finished,

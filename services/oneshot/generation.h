@@ -48,6 +48,8 @@ class Generation final : public SequenceRequest {
 
   void OnRows(int64_t first, int64_t count,
               absl::Span<const float> logits) override;
+  std::optional<backends::RowSampling> HowToPick() override;
+  void OnPicked(int64_t first, int64_t count, int32_t id) override;
   void OnError(const absl::Status& status) override;
 
  private:
@@ -59,6 +61,8 @@ class Generation final : public SequenceRequest {
   // With kDrained.
   void FinishDrained() override;
   void StartTurn();
+  // The first `computed` tokens are computed; writes the next one.
+  void Write(int64_t computed, const engine::NextToken& next);
   void Emit(session::EventBody event);
   void EmitOutput(const engine::TurnStep& step);
   void Report(int64_t length);

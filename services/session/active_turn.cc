@@ -47,10 +47,10 @@ std::optional<TurnEnd> ActiveTurn::Start(absl::Time now) {
   return std::nullopt;
 }
 
-std::optional<TurnEnd> ActiveTurn::Decode(absl::Span<const float> logits,
+std::optional<TurnEnd> ActiveTurn::Decode(const engine::NextToken& next,
                                           absl::Time now) {
   if (text_->AtCapacity(0)) return TurnEnd{FinishReason::kCapacity};
-  const engine::TurnStep step = writer_->Next(logits, now);
+  const engine::TurnStep step = writer_->Next(next, now);
   if (step.token_id < 0) {
     EmitText(step.text);
     return TurnEnd{FinishReason::kError, NotFinite()};

@@ -7,7 +7,8 @@
 //
 //   ActiveTurn turn(3, request, {&tokenizer, &text, &outbox});
 //   if (auto end = turn.Start(now)) turn.Finish(*end, now);
-//   if (auto end = turn.Decode(logits, now)) turn.Finish(*end, now);
+//   if (auto end = turn.Decode({.logits = logits}, now)) turn.Finish(*end,
+//   now);
 //
 // It tells what it writes (TurnStarted, Output, TurnFinished) and adds it to
 // the text. Not thread-safe.
@@ -65,8 +66,12 @@ class ActiveTurn {
   // Returns why it cannot. REQUIRES: the text before is read.
   std::optional<TurnEnd> Start(absl::Time now);
 
-  // Picks the next token; returns why it is the last. REQUIRES: decodes.
-  std::optional<TurnEnd> Decode(absl::Span<const float> logits, absl::Time now);
+  // Writes the next token; returns why it is the last. REQUIRES: decodes.
+  std::optional<TurnEnd> Decode(const engine::NextToken& next, absl::Time now);
+  // REQUIRES: decodes.
+  std::optional<backends::RowSampling> HowToPick() const {
+    return writer_->HowToPick();
+  }
 
   // Input is placed in its midst: text that was held back is shown before, and
   // no cut goes back behind it. REQUIRES: decodes.

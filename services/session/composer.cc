@@ -110,13 +110,18 @@ void Composer::Advance() {
   text().WantLogits(turn_ && turn_->decodes() && !text_open_);
 }
 
-void Composer::OnRows(int64_t computed, absl::Span<const float> logits,
+std::optional<backends::RowSampling> Composer::HowToPick() const {
+  if (!turn_ || !turn_->decodes()) return std::nullopt;
+  return turn_->HowToPick();
+}
+
+void Composer::OnRows(int64_t computed, const engine::NextToken& next,
                       absl::Time now, int64_t interval_tokens) {
   text().OnRows(computed, now);
-  const bool decodes = turn_ && turn_->decodes() && !logits.empty();
+  const bool decodes = turn_ && turn_->decodes() && !next.empty();
   // Input that has its turn now goes before the next token.
   if (decodes && NextQueue() == nullptr) {
-    std::optional<TurnEnd> end = turn_->Decode(logits, now);
+    std::optional<TurnEnd> end = turn_->Decode(next, now);
     if (end) return FinishTurn(*std::move(end));
   }
   text().Report(turn_ ? turn_->response().cache_update_interval_tokens

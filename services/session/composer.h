@@ -4,7 +4,7 @@
 //   composer.AddInput(2, input, std::nullopt);
 //   composer.AddTurn(3, request);
 //   composer.Advance();                    // places what has its turn now
-//   composer.OnRows(computed, logits, now, 256);
+//   composer.OnRows(computed, {.logits = logits}, now, 256);
 //   composer.Advance();                    // ... all is read: the turn starts
 //
 // An input is placed when the one before is almost read, so little is placed
@@ -87,8 +87,10 @@ class Composer {
   // The first `computed` tokens are read. A turn picks its next token, unless
   // an input goes before it. `interval_tokens`: how often evictions are told
   // outside of turns.
-  void OnRows(int64_t computed, absl::Span<const float> logits, absl::Time now,
+  void OnRows(int64_t computed, const engine::NextToken& next, absl::Time now,
               int64_t interval_tokens);
+  // How a backend picks the turn's next token: engine::Turn.
+  std::optional<backends::RowSampling> HowToPick() const;
   // All is read and written that can be, unless more is asked for.
   bool Over() const;
   // Rejects what waits for a text position. REQUIRES: Over.

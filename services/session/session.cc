@@ -63,8 +63,16 @@ void Session::Handle(Command command) {
 
 void Session::OnRows(int64_t first, int64_t count,
                      absl::Span<const float> logits) {
+  AfterStep(first + count, {.logits = logits});
+}
+
+void Session::OnPicked(int64_t first, int64_t count, int32_t id) {
+  AfterStep(first + count, {.picked = id});
+}
+
+void Session::AfterStep(int64_t computed, const engine::NextToken& next) {
   last_active_ = context_.now();
-  composer_.OnRows(first + count, logits, last_active_,
+  composer_.OnRows(computed, next, last_active_,
                    options_.generation.response.cache_update_interval_tokens);
   Advance();
   Publish();

@@ -79,6 +79,10 @@ class Session final : public engine::SequenceClient {
 
   void OnRows(int64_t first, int64_t count,
               absl::Span<const float> logits) override;
+  std::optional<backends::RowSampling> HowToPick() override {
+    return composer_.HowToPick();
+  }
+  void OnPicked(int64_t first, int64_t count, int32_t id) override;
   void OnError(const absl::Status& status) override;
 
   struct Snapshot {
@@ -106,6 +110,8 @@ class Session final : public engine::SequenceClient {
   void On(uint64_t seq, Repeated&);
   void On(uint64_t seq, OutOfOrder& gap);
 
+  // The first `computed` tokens are computed.
+  void AfterStep(int64_t computed, const engine::NextToken& next);
   TurnRequest Request(uint64_t seq, StartTurn start) const;
   bool writing() const { return composer_.writing(); }
   State state() const;

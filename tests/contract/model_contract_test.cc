@@ -116,6 +116,12 @@ TEST_P(ModelContract, TheNumberOfThreadsDoesNotMatter) {
   }
 }
 
+TEST_P(ModelContract, SaysWhetherItPicksTokens) {
+  const auto file = OpenTinyLlama(Model(WeightType::kQ4_1));
+  EXPECT_EQ((*backend().LoadModel(*file, {}))->picks_tokens(),
+            GetParam().picks_tokens);
+}
+
 TEST_P(ModelContract, OnlyWantedRowsGetLogits) {
   const auto runner = NewRunner(WeightType::kQ4_1);
   const Rows all = runner->Read(runner->Open(NamedPolicy(kFull)), Ids(20), 20);

@@ -30,6 +30,8 @@ struct BackendUnderTest {
   // Of products that do not round activations to 8 bits: a part of the largest
   // result.
   double product_tolerance = 2e-5;
+  // As its models say.
+  bool picks_tokens = false;
   // Emulated: long tests leave it out, or run a part of their cases on it,
   // unless MILLRACE_FULL=1.
   bool is_slow = false;

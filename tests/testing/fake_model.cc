@@ -4,6 +4,9 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "services/engine/sampling/adjust.h"
+#include "services/engine/sampling/choose.h"
+#include "services/engine/sampling/scan.h"
 
 namespace millrace::testing {
 namespace {
@@ -31,6 +34,17 @@ void FillLogits(uint64_t state, absl::Span<float> logits) {
 int32_t Largest(absl::Span<const float> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) -
                               logits.begin());
+}
+
+int32_t Pick(const backends::RowSampling& sampling, std::vector<float> logits) {
+  if (engine::HasNonfinite(logits)) return -1;
+  engine::AdjustLogits(sampling.adjustments, absl::MakeSpan(logits));
+  if (sampling.temperature <= 0) return engine::Greedy(logits);
+  return engine::Choose({.temperature = sampling.temperature,
+                         .top_k = sampling.top_k,
+                         .top_p = sampling.top_p,
+                         .min_p = sampling.min_p},
+                        logits, sampling.uniform);
 }
 
 }  // namespace
@@ -133,17 +147,28 @@ absl::Status FakeModel::Forward(const backends::Batch& batch,
       absl::Status status =
           ComputeRow(chunk, row, static_cast<FakeKvStorage&>(kv), &state);
       if (!status.ok()) return status;
-      if (row < chunk.rows() - chunk.num_logits) continue;
-      const absl::Span<float> out = logits.subspan(offset, width);
-      FillLogits(state, out);
-      if (hooks_ != nullptr && hooks_->edit_logits) {
-        hooks_->edit_logits(chunk.first_position + row, chunk.token_ids[row],
-                            out);
+      const int wanted = row - (chunk.rows() - chunk.num_logits);
+      if (wanted < 0) continue;
+      if (chunk.sampling.empty()) {
+        ComputeLogits(chunk, row, state, logits.subspan(offset, width));
+        offset += width;
+      } else {
+        std::vector<float> own(width);
+        ComputeLogits(chunk, row, state, absl::MakeSpan(own));
+        chunk.picked[wanted] = Pick(chunk.sampling[wanted], own);
       }
-      offset += width;
     }
   }
   return absl::OkStatus();
+}
+
+void FakeModel::ComputeLogits(const backends::Chunk& chunk, int row,
+                              uint64_t state, absl::Span<float> logits) const {
+  FillLogits(state, logits);
+  if (hooks_ != nullptr && hooks_->edit_logits) {
+    hooks_->edit_logits(chunk.first_position + row, chunk.token_ids[row],
+                        logits);
+  }
 }
 
 absl::Status FakeModel::ComputeRow(const backends::Chunk& chunk, int row,

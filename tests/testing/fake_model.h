@@ -32,6 +32,8 @@ struct FakeModelOptions {
   int vocabulary_size = 97;
   int max_rows = 128;
   int64_t trained_context = 8192;
+  // By the host's sampler, where it is asked to.
+  bool picks_tokens = false;
 };
 
 // What a test wants to see or to break. Called on the engine thread; a hook
@@ -90,6 +92,7 @@ class FakeModel final : public backends::Model {
 
   const backends::ModelConfig& config() const override { return config_; }
   int max_rows() const override { return options_.max_rows; }
+  bool picks_tokens() const override { return options_.picks_tokens; }
   // A slot that holds another text position than its run says is INTERNAL.
   absl::Status Forward(const backends::Batch& batch, cache::KvStorage& kv,
                        absl::Span<float> logits) override;
@@ -97,6 +100,9 @@ class FakeModel final : public backends::Model {
  private:
   absl::Status ComputeRow(const backends::Chunk& chunk, int row,
                           FakeKvStorage& kv, uint64_t* state) const;
+
+  void ComputeLogits(const backends::Chunk& chunk, int row, uint64_t state,
+                     absl::Span<float> logits) const;
 
   const FakeModelOptions options_;
   const FakeModelHooks* const hooks_;

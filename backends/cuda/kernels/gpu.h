@@ -65,6 +65,10 @@ __device__ inline void SyncBlock() { __syncthreads(); }
 // What was written before is seen by who sees what is written after.
 __device__ inline void Fence() { __threadfence(); }
 __device__ inline int AtomicAdd(int* to, int n) { return atomicAdd(to, n); }
+__device__ inline void AtomicAdd(uint64_t* to, uint64_t n) {
+  atomicAdd(reinterpret_cast<unsigned long long*>(to),
+            static_cast<unsigned long long>(n));
+}
 // A number that another block may have written during this launch.
 __device__ inline float LoadFresh(const float* from) { return __ldcg(from); }
 

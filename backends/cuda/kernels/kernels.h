@@ -111,6 +111,15 @@ struct AttentionSumsArgs {
   int max_positions;  // the largest sums_capacity
 };
 
+// Picks tokens from rows of logits, which it changes. -1: not all are finite.
+struct PickArgs {
+  const StepHeader* step;
+  int max_picks;  // of the launch
+  Rows logits;
+  int vocabulary_size;  // at most 2^24
+  int32_t* ids;         // [max_picks]
+};
+
 // Blocks to and from the canonical form of cache/kv_storage.h.
 struct KvBlocksArgs {
   KvMemory kv;
@@ -140,6 +149,7 @@ struct Kernels {
   void (*store_kv)(Stream*, const StoreKvArgs&);
   void (*attention)(Stream*, const AttentionArgs&);
   void (*attention_sums)(Stream*, const AttentionSumsArgs&);
+  void (*pick)(Stream*, const PickArgs&);
   void (*read_blocks)(Stream*, const KvBlocksArgs&);
   void (*write_blocks)(Stream*, const KvBlocksArgs&);
   void (*move_slots)(Stream*, const MoveSlotsArgs&);

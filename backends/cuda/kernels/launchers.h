@@ -15,6 +15,7 @@ void LaunchTensorProduct(Stream* stream, const ProductArgs& args);
 void LaunchStoreKv(Stream* stream, const StoreKvArgs& args);
 void LaunchAttention(Stream* stream, const AttentionArgs& args);
 void LaunchAttentionSums(Stream* stream, const AttentionSumsArgs& args);
+void LaunchPick(Stream* stream, const PickArgs& args);
 void LaunchReadBlocks(Stream* stream, const KvBlocksArgs& args);
 void LaunchWriteBlocks(Stream* stream, const KvBlocksArgs& args);
 void LaunchMoveSlots(Stream* stream, const MoveSlotsArgs& args);
@@ -25,6 +26,7 @@ inline constexpr Kernels kKernels = {
     .store_kv = LaunchStoreKv,
     .attention = LaunchAttention,
     .attention_sums = LaunchAttentionSums,
+    .pick = LaunchPick,
     .read_blocks = LaunchReadBlocks,
     .write_blocks = LaunchWriteBlocks,
     .move_slots = LaunchMoveSlots,

@@ -8,12 +8,14 @@
 
 #include <cstdint>
 
+#include "backends/row_sampling.h"
+
 namespace millrace::backends::cuda {
 
 struct StepHeader {
-  int32_t num_rows, num_groups, num_chunks, num_logits;
+  int32_t num_rows, num_groups, num_chunks, num_logits, num_picks, unused;
   // Offsets in bytes from the header.
-  int64_t rows, groups, chunks, runs, tables, logits_rows;
+  int64_t rows, groups, chunks, runs, tables, logits_rows, picks, adjustments;
 };
 
 // A token of the batch.
@@ -49,6 +51,16 @@ struct StepRun {
   int32_t first_slot;
   int32_t blocks;        // index of its first block in `tables`
   int32_t value_blocks;  // the same of a wide run; -1: not wide
+  int32_t unused;
+};
+
+// A row of logits of which a token is picked: row_sampling.h.
+struct StepPick {
+  double uniform;
+  int32_t logits_row;  // among those whose logits are computed
+  int32_t adjustments_begin, adjustments_end;  // LogitAdjustment
+  int32_t top_k;
+  float temperature, top_p, min_p;
   int32_t unused;
 };
 

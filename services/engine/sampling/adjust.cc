@@ -1,16 +1,11 @@
 #include "services/engine/sampling/adjust.h"
 
 #include <algorithm>
-#include <limits>
-#include <vector>
 
 namespace millrace::engine {
 namespace {
 
-float Finite(float x) {
-  constexpr float kMost = std::numeric_limits<float>::max();
-  return std::clamp(x, -kMost, kMost);
-}
+using backends::LogitAdjustment;
 
 bool Penalises(const SamplingOptions& options) {
   return options.penalty_window_tokens > 0 &&
@@ -19,15 +14,8 @@ bool Penalises(const SamplingOptions& options) {
           options.frequency_penalty != 0.0f);
 }
 
-float Penalised(const SamplingOptions& options, float logit, int count) {
-  logit = Finite(logit > 0 ? logit / options.repetition_penalty
-                           : logit * options.repetition_penalty);
-  return Finite(logit - static_cast<float>(count) * options.frequency_penalty -
-                options.presence_penalty);
-}
-
-void Penalise(const SamplingOptions& options, const RecentTokens& recent,
-              absl::Span<float> logits) {
+void AddPenalties(const SamplingOptions& options, const RecentTokens& recent,
+                  std::vector<LogitAdjustment>& adjustments) {
   const int64_t window =
       std::min<int64_t>(options.penalty_window_tokens, recent.size());
   std::vector<int32_t> ids(static_cast<size_t>(window));
@@ -38,30 +26,58 @@ void Penalise(const SamplingOptions& options, const RecentTokens& recent,
   for (auto first = ids.begin(); first != ids.end();) {
     const auto last = std::find_if(first, ids.end(),
                                    [&](int32_t id) { return id != *first; });
-    float& logit = logits[static_cast<size_t>(*first)];
-    logit = Penalised(options, logit, static_cast<int>(last - first));
+    adjustments.push_back(
+        {.id = *first,
+         .repetition_penalty = options.repetition_penalty,
+         .frequency_penalty =
+             static_cast<float>(last - first) * options.frequency_penalty,
+         .presence_penalty = options.presence_penalty});
     first = last;
   }
 }
 
+// Of one id: a bias, penalties, or that it is suppressed, each at most once.
+void Join(const LogitAdjustment& from, LogitAdjustment& to) {
+  to.bias += from.bias;
+  if (from.repetition_penalty != 1) {
+    to.repetition_penalty = from.repetition_penalty;
+  }
+  to.frequency_penalty += from.frequency_penalty;
+  to.presence_penalty += from.presence_penalty;
+  to.suppressed |= from.suppressed;
+}
+
 }  // namespace
 
-bool AdjustsLogits(const SamplingOptions& options) {
-  return !options.logit_bias.empty() || Penalises(options);
-}
-
-void AdjustLogits(const SamplingOptions& options, const RecentTokens& recent,
-                  absl::Span<float> logits) {
+std::vector<LogitAdjustment> AdjustmentsOf(
+    const SamplingOptions& options, const RecentTokens& recent,
+    absl::Span<const int32_t> suppressed) {
+  std::vector<LogitAdjustment> all;
   for (const auto& [id, bias] : options.logit_bias) {
-    float& logit = logits[static_cast<size_t>(id)];
-    logit = Finite(logit + bias);
+    all.push_back({.id = id, .bias = bias});
   }
-  if (Penalises(options)) Penalise(options, recent, logits);
+  if (Penalises(options)) AddPenalties(options, recent, all);
+  for (const int32_t id : suppressed) {
+    all.push_back({.id = id, .suppressed = true});
+  }
+  std::sort(all.begin(), all.end(),
+            [](const auto& a, const auto& b) { return a.id < b.id; });
+  std::vector<LogitAdjustment> joined;
+  for (const LogitAdjustment& one : all) {
+    if (!joined.empty() && joined.back().id == one.id) {
+      Join(one, joined.back());
+    } else {
+      joined.push_back(one);
+    }
+  }
+  return joined;
 }
 
-void Suppress(absl::Span<const int32_t> ids, absl::Span<float> logits) {
-  for (const int32_t id : ids) {
-    logits[static_cast<size_t>(id)] = -std::numeric_limits<float>::infinity();
+void AdjustLogits(absl::Span<const LogitAdjustment> adjustments,
+                  absl::Span<float> logits) {
+  for (const LogitAdjustment& adjustment : adjustments) {
+    float& logit = logits[static_cast<size_t>(adjustment.id)];
+    logit = backends::AdjustedLogit(logit, adjustment);
   }
 }
 

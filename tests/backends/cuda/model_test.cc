@@ -60,15 +60,17 @@ class CudaModelTest : public ::testing::Test {
     return absl::OkStatus();
   }
 
-  // Reads `rows` tokens; keeps the last one's logits.
-  absl::Status Step(int rows = 1) {
+  // Reads `rows` tokens; keeps the last one's logits, or picks a token.
+  absl::Status Step(int rows = 1, absl::Span<const RowSampling> sampling = {}) {
     const auto view = manager_->Reserve(sequence_, rows).value();
     const auto ids = RandomIds(rows, model_->config().vocabulary_size, 3);
     Batch batch;
     batch.chunks = {{.token_ids = ids,
                      .first_position = manager_->Length(sequence_),
                      .view = &view,
-                     .num_logits = 1}};
+                     .num_logits = 1,
+                     .sampling = sampling}};
+    if (!sampling.empty()) batch.chunks[0].picked = {&picked_, 1};
     logits_.resize(model_->config().vocabulary_size);
     const absl::Status status =
         model_->Forward(batch, *storage_, absl::MakeSpan(logits_));
@@ -85,6 +87,7 @@ class CudaModelTest : public ::testing::Test {
   std::unique_ptr<cache::CacheManager> manager_;
   cache::SequenceId sequence_;
   std::vector<float> logits_;
+  int32_t picked_ = -1;
 };
 
 TEST_F(CudaModelTest, AStreamReplaysItsGraphAndAllocatesNothing) {
@@ -99,6 +102,22 @@ TEST_F(CudaModelTest, AStreamReplaysItsGraphAndAllocatesNothing) {
   EXPECT_EQ(after.allocations, before.allocations);
   EXPECT_EQ(after.kernels, before.kernels);  // all of them in the graph
   EXPECT_LE(after.captures, 5);
+}
+
+TEST_F(CudaModelTest, PickingTokensReplaysAGraphAndAllocatesNothing) {
+  ASSERT_TRUE(Load().ok());
+  ASSERT_TRUE(Step(40).ok());
+  RowSampling sampling = {.temperature = 1, .top_k = 50, .uniform = 0.3};
+  ASSERT_TRUE(Step(1, {&sampling, 1}).ok());
+  const EmulatedDeviceStats before = device_->stats();
+  for (int i = 0; i < RowSampling::kMaxAdjustments; i += 16) {
+    for (int j = 0; j < 16; ++j) sampling.adjustments.push_back({.id = i + j});
+    picked_ = -1;
+    ASSERT_TRUE(Step(1, {&sampling, 1}).ok());
+    EXPECT_GE(picked_, 0);
+  }
+  EXPECT_EQ(device_->stats().allocations, before.allocations);
+  EXPECT_LE(device_->stats().captures, before.captures + 1);  // a section more
 }
 
 TEST_F(CudaModelTest, TheOrderOfThreadsDoesNotMatter) {

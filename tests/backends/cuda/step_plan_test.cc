@@ -109,6 +109,38 @@ TEST_F(StepPlanTest, TheImageSaysWhichRowsAreWanted) {
             (std::vector<int32_t>{1, 2, 8}));
 }
 
+TEST_F(StepPlanTest, RowsOfWhichTokensArePickedStandBehindTheOthers) {
+  const std::vector<RowSampling> sampling = {
+      {.temperature = 0.5f, .uniform = 0.25, .adjustments = {{}, {.id = 7}}},
+      {.top_k = 3, .adjustments = {{.id = 9}}}};
+  std::vector<int32_t> picked(2);
+  Chunk& asks = Add(20, 3, 2);
+  asks.sampling = sampling;
+  asks.picked = absl::MakeSpan(picked);
+  Add(40, 2, 2);
+  EXPECT_EQ(Shape().logits, 4);
+  EXPECT_EQ(Shape().picks, 2);
+  ASSERT_EQ(Header().num_logits, 4);
+  ASSERT_EQ(Header().num_picks, 2);
+  const auto* rows = ArrayAt<int32_t>(&Header(), Header().logits_rows);
+  EXPECT_EQ((std::vector<int32_t>(rows, rows + 4)),
+            (std::vector<int32_t>{3, 4, 1, 2}));
+  const auto* picks = ArrayAt<StepPick>(&Header(), Header().picks);
+  EXPECT_EQ(picks[0].logits_row, 2);
+  EXPECT_EQ(picks[0].temperature, 0.5f);
+  EXPECT_EQ(picks[0].uniform, 0.25);
+  EXPECT_EQ(picks[1].logits_row, 3);
+  EXPECT_EQ(picks[1].top_k, 3);
+  EXPECT_EQ(picks[1].adjustments_begin, 2);
+  EXPECT_EQ(picks[1].adjustments_end, 3);
+  const auto* adjustments =
+      ArrayAt<LogitAdjustment>(&Header(), Header().adjustments);
+  EXPECT_EQ(adjustments[1].id, 7);
+  EXPECT_EQ(adjustments[2].id, 9);
+  plan_.KeepPicks({11, 12});
+  EXPECT_EQ(picked, (std::vector<int32_t>{11, 12}));
+}
+
 TEST_F(StepPlanTest, TheImageSaysWhereARowsKeyGoes) {
   Add(50, 2);
   Shape();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "services/engine/sampling/philox.h"
 #include "tests/services/engine/engine_harness.h"
 #include "tests/testing/fake_model.h"
 #include "tests/testing/fake_tokenizer.h"
@@ -46,7 +47,7 @@ class TurnTest : public ::testing::Test {
     if (turn_ == nullptr) Start();
     std::vector<float> logits(10);
     testing::Force(id, absl::MakeSpan(logits));
-    return turn_->Next(logits, now_);
+    return turn_->Next({.logits = logits}, now_);
   }
 
   void Start() {
@@ -171,11 +172,12 @@ TEST_F(TurnTest, DoesNotEndBeforeItsMinimum) {
   logits[kB] = 4;
   Start();
   for (int i = 0; i < 3; ++i) {
-    const TurnStep step = turn_->Next(logits, now_);
+    const TurnStep step = turn_->Next({.logits = logits}, now_);
     EXPECT_EQ(step.token_id, kB);
     EXPECT_EQ(step.finished, std::nullopt);
   }
-  EXPECT_EQ(turn_->Next(logits, now_).finished, FinishReason::kEndOfTurn);
+  EXPECT_EQ(turn_->Next({.logits = logits}, now_).finished,
+            FinishReason::kEndOfTurn);
 }
 
 TEST_F(TurnTest, MayIgnoreTheEndOfTheTurn) {
@@ -222,7 +224,7 @@ TEST_F(TurnTest, NonfiniteLogitsAreAnError) {
   Say(kEn);
   std::vector<float> logits(10);
   logits[3] = NAN;
-  const TurnStep step = turn_->Next(logits, now_);
+  const TurnStep step = turn_->Next({.logits = logits}, now_);
   EXPECT_EQ(step.finished, FinishReason::kError);
   EXPECT_EQ(step.token_id, -1);
   EXPECT_EQ(step.text, "EN");
@@ -235,7 +237,7 @@ TEST_F(TurnTest, GivesLogprobsOfRawLogits) {
   options_.sampling.logit_bias = {{kB, 100.0f}};
   Start();
   const std::vector<float> logits(10, 1.0f);
-  const TurnStep step = turn_->Next(logits, now_);
+  const TurnStep step = turn_->Next({.logits = logits}, now_);
   EXPECT_EQ(step.token_id, kB);
   ASSERT_TRUE(step.logprobs.has_value());
   EXPECT_EQ(step.logprobs->token_id, kB);
@@ -263,7 +265,7 @@ TEST_F(TurnTest, PenaltiesReachBackBeyondTheTurn) {
   std::vector<float> logits(10, -5);
   logits[kA] = 1;
   logits[kB] = 0;
-  EXPECT_EQ(turn_->Next(logits, now_).token_id, kB);
+  EXPECT_EQ(turn_->Next({.logits = logits}, now_).token_id, kB);
 }
 
 // The tokens of a sampled turn over fixed logits.
@@ -281,10 +283,63 @@ std::vector<int32_t> Sampled(uint64_t seed, uint64_t turn_number) {
   oracle.Append({1});
   std::vector<int32_t> ids;
   for (int i = 0; i < 50; ++i) {
-    ids.push_back(turn.Next(oracle.Logits(i), absl::UnixEpoch()).token_id);
+    ids.push_back(
+        turn.Next({.logits = oracle.Logits(i)}, absl::UnixEpoch()).token_id);
     oracle.Append({ids.back()});
   }
   return ids;
+}
+
+std::optional<backends::RowSampling> HowToPick(
+    const GenerationOptions& options) {
+  const testing::FakeTokenizer tokenizer(std::vector<std::string>(12, "x"),
+                                         {"<end>"});
+  RecentTokens recent(300);
+  for (int32_t id = 0; id < 300; ++id) recent.Add(id);
+  return Turn(options, {.turn = 1,
+                        .tokenizer = &tokenizer,
+                        .recent = &recent,
+                        .started = absl::UnixEpoch()})
+      .HowToPick();
+}
+
+TEST(HowToPickTest, TellsAllThatTheSamplerIsTold) {
+  GenerationOptions options;
+  options.sampling = {.temperature = 0.5f,
+                      .top_k = 7,
+                      .top_p = 0.8f,
+                      .min_p = 0.1f,
+                      .presence_penalty = 2,
+                      .penalty_window_tokens = 2,
+                      .seed = 3};
+  options.stopping.min_tokens = 1;
+  const auto sampling = HowToPick(options);
+  ASSERT_TRUE(sampling.has_value());
+  EXPECT_EQ(sampling->temperature, 0.5f);
+  EXPECT_EQ(sampling->top_k, 7);
+  EXPECT_EQ(sampling->top_p, 0.8f);
+  EXPECT_EQ(sampling->min_p, 0.1f);
+  EXPECT_EQ(sampling->uniform, UniformOf(3, 1, 0));
+  ASSERT_EQ(sampling->adjustments.size(), 3u);
+  EXPECT_TRUE(sampling->adjustments[0].suppressed);  // the end of the turn
+  EXPECT_EQ(sampling->adjustments[1].id, 298);
+  EXPECT_EQ(sampling->adjustments[2].presence_penalty, 2);
+}
+
+TEST(HowToPickTest, LogprobsNeedTheLogits) {
+  GenerationOptions options;
+  options.response.logprobs = 0;
+  EXPECT_FALSE(HowToPick(options).has_value());
+}
+
+TEST(HowToPickTest, ThereIsALimitToAdjustments) {
+  GenerationOptions options;
+  for (int32_t id = 0; id < backends::RowSampling::kMaxAdjustments; ++id) {
+    options.sampling.logit_bias.push_back({id, 1.0f});
+  }
+  EXPECT_TRUE(HowToPick(options).has_value());
+  options.sampling.logit_bias.push_back({1000, 1.0f});
+  EXPECT_FALSE(HowToPick(options).has_value());
 }
 
 TEST(SeedTest, SameSeedSameTokens) {
@@ -310,24 +365,32 @@ class Sampler : public Writer {
   }
 
   void OnRows(int64_t, int64_t, absl::Span<const float> logits) override {
-    if (logits.empty()) return;
-    const TurnStep step = turn_->Next(logits, absl::UnixEpoch());
+    Take({.logits = logits});
+  }
+  std::optional<backends::RowSampling> HowToPick() override {
+    return turn_->HowToPick();
+  }
+  void OnPicked(int64_t, int64_t, int32_t id) override { Take({.picked = id}); }
+
+  absl::Notification done;
+
+ private:
+  void Take(const NextToken& next) {
+    if (next.empty()) return;
+    const TurnStep step = turn_->Next(next, absl::UnixEpoch());
     written.push_back(step.token_id);
     if (!step.finished.has_value()) return sequence->Append({step.token_id});
     sequence->WantLogits(Logits::kNone);
     done.Notify();
   }
 
-  absl::Notification done;
-
- private:
   const testing::FakeTokenizer tokenizer_;
   RecentTokens recent_;
   std::unique_ptr<Turn> turn_;
 };
 
-TEST(SeedTest, SameSeedSameTokensWhateverElseRuns) {
-  EngineHarness harness({.max_decode_rows = 3, .prefill_chunk_tokens = 16});
+// Twelve that share the engine.
+void ExpectSampledTokens(EngineHarness& harness) {
   std::vector<std::unique_ptr<Sampler>> samplers;
   for (uint64_t i = 0; i < 12; ++i) {
     samplers.push_back(std::make_unique<Sampler>(i));
@@ -344,6 +407,31 @@ TEST(SeedTest, SameSeedSameTokensWhateverElseRuns) {
   for (uint64_t i = 0; i < samplers.size(); ++i) {
     EXPECT_EQ(samplers[i]->written, Sampled(i, 1)) << i;
   }
+}
+
+constexpr EngineOptions kFewRows = {.max_decode_rows = 3,
+                                    .prefill_chunk_tokens = 16};
+
+TEST(SeedTest, SameSeedSameTokensWhateverElseRuns) {
+  EngineHarness harness(kFewRows);
+  ExpectSampledTokens(harness);
+}
+
+TEST(SeedTest, SameSeedSameTokensWhereTheModelPicks) {
+  int rows_of_logits = 0;
+  const testing::FakeModelHooks hooks = {
+      .before =
+          [&](uint64_t, const backends::Batch& batch) {
+            rows_of_logits += batch.logits_rows();
+            return absl::OkStatus();
+          },
+      .edit_logits = {}};
+  EngineHarness harness(
+      std::make_unique<testing::FakeModel>(
+          testing::FakeModelOptions{.picks_tokens = true}, &hooks),
+      std::make_unique<testing::FakeKvStorage>(20'000), kFewRows);
+  ExpectSampledTokens(harness);
+  EXPECT_EQ(rows_of_logits, 0);
 }
 
 // Texts that are cut into tokens anyhow: what a turn shows has no stop string
@@ -373,7 +461,7 @@ TEST(TurnPropertyTest, StopStringsNeverLeakHoweverTokensLie) {
       const int32_t id = static_cast<int32_t>(i == 20 ? 11 : dice % 11);
       std::vector<float> logits(12);
       testing::Force(id, absl::MakeSpan(logits));
-      const TurnStep step = turn.Next(logits, absl::UnixEpoch());
+      const TurnStep step = turn.Next({.logits = logits}, absl::UnixEpoch());
       ids.push_back(step.token_id);
       shown += step.text;
       finished = step.finished;

@@ -20,8 +20,8 @@ class Harness {
   explicit Harness(int num_blocks = 200,
                    AdmissionQueue::Options queue_options = {},
                    const testing::FakeModelHooks* hooks = nullptr)
-      : engine(std::make_unique<testing::FakeModel>(testing::FakeModelOptions{},
-                                                    hooks),
+      : engine(std::make_unique<testing::FakeModel>(
+                   testing::FakeModelOptions{.picks_tokens = true}, hooks),
                std::make_unique<testing::FakeKvStorage>(num_blocks), {}),
         queue(&engine, queue_options, [this] { return now; }) {
     deps.engine = &engine;

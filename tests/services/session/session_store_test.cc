@@ -24,7 +24,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
-constexpr testing::FakeModelOptions kModel{.vocabulary_size = kVocabulary};
+constexpr testing::FakeModelOptions kModel{.vocabulary_size = kVocabulary,
+                                           .picks_tokens = true};
 constexpr char kPolicy[] = "sinks:sink_tokens=4,window_tokens=40";
 
 // A client's stream: reads all events when it is asked to.

@@ -109,6 +109,7 @@ inline int AtomicAdd(int* to, int n) {
   *to += n;
   return before;
 }
+inline void AtomicAdd(uint64_t* to, uint64_t n) { *to += n; }
 inline float LoadFresh(const float* from) { return *from; }
 
 template <class T>

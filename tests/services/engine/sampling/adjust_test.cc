@@ -12,25 +12,32 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::FloatEq;
+using ::testing::IsEmpty;
 
-// The logits 2, -2, 4, 0 after adjustment; the text ends with 0 1 1 2.
-std::vector<float> Adjusted(const SamplingOptions& options) {
+RecentTokens Recent() {
   RecentTokens recent(10);
   recent.Add({3, 0, 1, 1, 2});
+  return recent;
+}
+
+// The logits 2, -2, 4, 0 after adjustment; the text ends with 0 1 1 2.
+std::vector<float> Adjusted(const SamplingOptions& options,
+                            const std::vector<int32_t>& suppressed = {}) {
+  const RecentTokens recent = Recent();
   std::vector<float> logits = {2, -2, 4, 0};
-  AdjustLogits(options, recent, absl::MakeSpan(logits));
+  AdjustLogits(AdjustmentsOf(options, recent, suppressed),
+               absl::MakeSpan(logits));
   return logits;
 }
 
 TEST(AdjustTest, NeutralOptionsChangeNothing) {
-  EXPECT_FALSE(AdjustsLogits({}));
+  EXPECT_THAT(AdjustmentsOf({}, Recent(), {}), IsEmpty());
   EXPECT_THAT(Adjusted({}), ElementsAre(2, -2, 4, 0));
 }
 
 TEST(AdjustTest, RepetitionPenaltyDividesPositiveAndMultipliesNegative) {
   const SamplingOptions options{.repetition_penalty = 2,
                                 .penalty_window_tokens = 4};
-  EXPECT_TRUE(AdjustsLogits(options));
   EXPECT_THAT(Adjusted(options), ElementsAre(1, -4, 2, 0));
 }
 
@@ -50,7 +57,7 @@ TEST(AdjustTest, PenaltiesSeeTheirWindowAlone) {
   EXPECT_THAT(Adjusted({.presence_penalty = 1, .penalty_window_tokens = 99}),
               ElementsAre(1, -3, 3, -1));
   const SamplingOptions none{.presence_penalty = 1, .penalty_window_tokens = 0};
-  EXPECT_FALSE(AdjustsLogits(none));
+  EXPECT_THAT(AdjustmentsOf(none, Recent(), {}), IsEmpty());
   EXPECT_THAT(Adjusted(none), ElementsAre(2, -2, 4, 0));
 }
 
@@ -75,20 +82,24 @@ TEST(AdjustTest, StaysFinite) {
   RecentTokens recent(2);
   recent.Add({0, 1});
   std::vector<float> logits = {huge, -huge};
-  AdjustLogits({.repetition_penalty = 1e-30f,
-                .frequency_penalty = huge,
-                .logit_bias = {{0, huge}, {1, -huge}}},
-               recent, absl::MakeSpan(logits));
+  AdjustLogits(AdjustmentsOf({.repetition_penalty = 1e-30f,
+                              .frequency_penalty = huge,
+                              .logit_bias = {{0, huge}, {1, -huge}}},
+                             recent, {}),
+               absl::MakeSpan(logits));
   EXPECT_TRUE(std::isfinite(logits[0]));
   EXPECT_TRUE(std::isfinite(logits[1]));
 }
 
 TEST(AdjustTest, SuppressedIdsHaveNoProbability) {
-  std::vector<float> logits = {1, 2, 3};
-  Suppress({0, 2}, absl::MakeSpan(logits));
-  EXPECT_EQ(logits[0], -std::numeric_limits<float>::infinity());
-  EXPECT_EQ(logits[1], 2);
-  EXPECT_EQ(logits[2], -std::numeric_limits<float>::infinity());
+  const float never = -std::numeric_limits<float>::infinity();
+  EXPECT_THAT(Adjusted({}, {3, 0}), ElementsAre(never, -2, 4, never));
+  // Whatever else is asked of them.
+  EXPECT_THAT(Adjusted({.presence_penalty = -9,
+                        .penalty_window_tokens = 4,
+                        .logit_bias = {{0, 50.0f}}},
+                       {0}),
+              ElementsAre(never, 7, 13, 0));
 }
 
 }  // namespace

@@ -1,0 +1,147 @@
+// Models that pick tokens pick what the host's sampler does from their logits.
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "services/engine/sampling/adjust.h"
+#include "services/engine/sampling/choose.h"
+#include "tests/contract/contract_fixture.h"
+#include "tests/testing/gguf_writer.h"
+#include "tests/testing/model_runner.h"
+#include "tests/testing/named_policy.h"
+
+namespace millrace::testing {
+namespace {
+
+using backends::RowSampling;
+
+// A chunk that asks for the logits of its last rows, or for tokens.
+struct Asked {
+  cache::SequenceId id;
+  std::vector<int32_t> ids;
+  std::vector<RowSampling> sampling;
+  std::vector<int32_t> picked = {};
+};
+
+class PickingContract : public ContractTest {
+ protected:
+  std::unique_ptr<ModelRunner> NewRunner() {
+    return ModelRunner::Create(*file_,
+                               {.backend = GetParam().backend,
+                                .new_backend = GetParam().new_backend,
+                                .backend_options = GetParam().Options(1),
+                                .kv_dtype = cache::KvDtype::kF16,
+                                .num_blocks = 256})
+        .value();
+  }
+
+  // One step; the logits that are wanted. With `picks` tokens are picked where
+  // that is asked for, else logits are computed there, too.
+  static Rows Step(ModelRunner& runner, std::vector<Asked>& asked, bool picks) {
+    std::vector<cache::KvView> views;
+    for (const Asked& one : asked) {
+      views.push_back(*runner.manager().Reserve(one.id, one.ids.size()));
+    }
+    backends::Batch batch;
+    for (size_t i = 0; i < asked.size(); ++i) {
+      batch.chunks.push_back(
+          {.token_ids = asked[i].ids,
+           .first_position = runner.manager().Length(asked[i].id),
+           .view = &views[i],
+           .num_logits = static_cast<int>(asked[i].sampling.size())});
+      if (!picks || i % 2 == 0) continue;
+      asked[i].picked.assign(asked[i].sampling.size(), -7);
+      batch.chunks.back().sampling = asked[i].sampling;
+      batch.chunks.back().picked = absl::MakeSpan(asked[i].picked);
+    }
+    Rows rows = runner.Forward(batch);
+    for (const Asked& one : asked) runner.manager().Commit(one.id);
+    return rows;
+  }
+
+  // Four chunks of different lengths; of the second and the fourth tokens are
+  // picked.
+  std::vector<Asked> Chunks(ModelRunner& runner, const RowSampling& sampling) {
+    std::vector<Asked> asked;
+    for (const int rows : {1, 3, 2, 1}) {
+      const int wanted = rows == 1 ? 1 : rows - 1;
+      asked.push_back(
+          {runner.Open(NamedPolicy("full:max_tokens=300")),
+           RandomIds(rows, runner.config().vocabulary_size, asked.size() + 1),
+           std::vector<RowSampling>(wanted, sampling)});
+    }
+    return asked;
+  }
+
+  // What is picked, and what the host picks from the same rows.
+  std::pair<std::vector<int32_t>, std::vector<int32_t>> Compare(
+      const RowSampling& sampling) {
+    const auto runner = NewRunner(), other = NewRunner();
+    std::vector<Asked> asked = Chunks(*runner, sampling);
+    std::vector<Asked> same = Chunks(*other, sampling);
+    const Rows some = Step(*runner, asked, /*picks=*/true);
+    const Rows all = Step(*other, same, /*picks=*/false);
+    // Rows 0, 1 2, 3, 4: chunks 0, 1, 2 and 3.
+    EXPECT_EQ(some, (Rows{all[0], all[3]}));
+    std::vector<int32_t> picked = asked[1].picked, expected;
+    picked.push_back(asked[3].picked[0]);
+    for (const size_t row : {1, 2, 4}) {
+      std::vector<float> logits = all[row];
+      engine::AdjustLogits(sampling.adjustments, absl::MakeSpan(logits));
+      expected.push_back(
+          sampling.temperature <= 0
+              ? engine::Greedy(logits)
+              : engine::Choose({.temperature = sampling.temperature,
+                                .top_k = sampling.top_k,
+                                .top_p = sampling.top_p,
+                                .min_p = sampling.min_p},
+                               logits, sampling.uniform));
+    }
+    return {picked, expected};
+  }
+
+  const std::unique_ptr<const backends::ModelFile> file_ = OpenTinyLlama(
+      {.embeddings = WeightType::kQ8_0, .matrices = WeightType::kQ4_1});
+};
+
+TEST_P(PickingContract, GreedyTokensAreTheLargestLogits) {
+  const auto [picked, expected] = Compare({});
+  EXPECT_EQ(picked, expected);
+}
+
+TEST_P(PickingContract, AdjustedOnesToo) {
+  const auto [first, ignored] = Compare({});
+  const auto [picked, expected] =
+      Compare({.adjustments = {{.id = first[0], .suppressed = true}}});
+  EXPECT_EQ(picked, expected);
+  EXPECT_NE(picked[0], first[0]);
+}
+
+TEST_P(PickingContract, SampledTokensAreThoseOfTheRandomNumber) {
+  for (const double uniform : {0.03, 0.31, 0.5, 0.77, 0.98}) {
+    const auto [picked, expected] = Compare({.temperature = 0.8f,
+                                             .top_k = 60,
+                                             .top_p = 0.95f,
+                                             .min_p = 0.01f,
+                                             .uniform = uniform});
+    EXPECT_EQ(picked, expected) << uniform;
+  }
+}
+
+std::vector<BackendUnderTest> BackendsThatPick() {
+  std::vector<BackendUnderTest> those;
+  for (const BackendUnderTest& backend : BackendsUnderTest()) {
+    if (backend.picks_tokens) those.push_back(backend);
+  }
+  return those;
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, PickingContract,
+                         ::testing::ValuesIn(BackendsThatPick()),
+                         BackendName());
+
+}  // namespace
+}  // namespace millrace::testing
