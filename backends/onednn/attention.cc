@@ -189,12 +189,13 @@ void Attention::Run(int layer, const TiledKvStorage& kv, const float* query,
 
 void Attention::Attend(const Layer& args) {
   const int kv_heads = config_.num_kv_heads;
+  // Others claim what is between, as a rule.
+  const int stride = pool_.num_threads();
   if (units_.empty()) {
     const int n = static_cast<int>(groups_.size()) * kv_heads;
-    // The last rows of a chunk see most: they go first.
     pool_.Run(n, 1, [&](int begin, int, int worker) {
-      const int item = n - 1 - begin;
-      RunWhole(args, groups_[item / kv_heads], item % kv_heads,
+      const Place first = FirstOfGroup(begin);
+      RunWhole(args, *first.group, first.kv_head, FirstOfGroup(begin + stride),
                *scratches_[worker]);
     });
     return;
@@ -211,12 +212,28 @@ void Attention::Attend(const Layer& args) {
     const int head = begin / units;
     const Unit& unit = units_[begin % units];
     const Group& group = groups_[unit.group];
-    RunUnit(args, unit, head, *scratches_[worker]);
+    RunUnit(args, unit, head, FirstOfUnit(begin + stride), *scratches_[worker]);
     if (pending_[unit.group * kv_heads + head].fetch_sub(
             1, std::memory_order_acq_rel) == 1) {
       MergeUnits(args, group, head, *scratches_[worker]);
     }
   });
+}
+
+// The last rows of a chunk see most: they go first.
+Attention::Place Attention::FirstOfGroup(int claim) const {
+  const int kv_heads = config_.num_kv_heads;
+  const int item = static_cast<int>(groups_.size()) * kv_heads - 1 - claim;
+  if (item < 0) return {};
+  const Group& group = groups_[item / kv_heads];
+  return {&group, item % kv_heads, &segments_[group.segments_begin]};
+}
+
+Attention::Place Attention::FirstOfUnit(int claim) const {
+  const int units = static_cast<int>(units_.size());
+  if (claim >= units * config_.num_kv_heads) return {};
+  const Unit& unit = units_[claim % units];
+  return {&groups_[unit.group], claim / units, &segments_[unit.segments_begin]};
 }
 
 void Attention::RotateQueries(const Layer& layer, const Group& group,
@@ -254,7 +271,7 @@ void Attention::Tiles(const Layer& layer, const Group& group, int kv_head,
 // are not the run's do not matter: what is left in them differs with the
 // chunks.
 bool Attention::Rebase(const Layer& layer, const Group& group, int kv_head,
-                       const Segment& segment, const void* const* values,
+                       const Segment& segment, const void* const* next_keys,
                        const void** keys, Scratch& scratch) const {
   const cache::KvView& view = *step_.batch().chunks[group.chunk].view;
   const cache::HeadTable<int64_t>* const positions = view.key_positions;
@@ -276,7 +293,7 @@ bool Attention::Rebase(const Layer& layer, const Group& group, int kv_head,
   for (int j = segment.tiles_begin; j < segment.tiles_end; ++j) {
     float* const tile = &scratch.rebased[j * kBlockTokens * padded_dim_];
     rebase(keys[j], leads + j * kBlockTokens, angle_steps_.data(), padded_dim_,
-           values[j], tile);
+           next_keys == nullptr ? nullptr : next_keys[j], tile);
     keys[j] = tile;
   }
   std::fill_n(keys, segment.tiles_begin, keys[segment.tiles_begin]);
@@ -286,23 +303,27 @@ bool Attention::Rebase(const Layer& layer, const Group& group, int kv_head,
 }
 
 void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
-                           const Segment& segment, const Segment* next,
+                           const Segment& segment, const Place& next,
                            Scratch& scratch) {
   const void *keys[kSegmentTiles], *values[kSegmentTiles];
-  const void *next_keys[kSegmentTiles], *next_values[kSegmentTiles];
+  const void* tiles_ahead[2][kSegmentTiles];
+  const void *const *next_keys = nullptr, *const *next_values = nullptr;
   Tiles(layer, group, kv_head, segment, keys, values);
-  if (next != nullptr) {
-    Tiles(layer, group, kv_head, *next, next_keys, next_values);
+  if (next.segment != nullptr) {
+    Tiles(layer, *next.group, next.kv_head, *next.segment, tiles_ahead[0],
+          tiles_ahead[1]);
+    next_keys = tiles_ahead[0];
+    next_values = tiles_ahead[1];
   }
   const int n = queries(group);
   const cache::KvRun& run =
       step_.batch().chunks[group.chunk].view->runs[segment.run];
   const KvKernels& kernels = layer.kv.kernels(run.wide());
-  if (Rebase(layer, group, kv_head, segment, values, keys, scratch)) {
+  if (Rebase(layer, group, kv_head, segment, next_keys, keys, scratch)) {
     kernels_.scores_f32(scratch.rotated.data(), n, padded_dim_, keys, nullptr,
                         scratch.scores.data());
   } else {
-    kernels.scores(scratch.rotated.data(), n, padded_dim_, keys, values,
+    kernels.scores(scratch.rotated.data(), n, padded_dim_, keys, next_keys,
                    scratch.scores.data());
   }
   int first = kSegmentTokens, last = 0;  // seen by any query
@@ -325,7 +346,7 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
     last = std::max(last, to);
   }
   kernels.values(scratch.scores.data(), n, padded_dim_, values, first, last,
-                 next == nullptr ? nullptr : next_keys, scratch.part.data());
+                 next_values, scratch.part.data());
   if (group.sums != AttentionSums::kNobodyAsks) {
     const auto index = &segment - &segments_[group.segments_begin];
     sums_.Keep(group.sums, kv_head, static_cast<int>(index),
@@ -334,7 +355,7 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
 }
 
 void Attention::RunWhole(const Layer& layer, const Group& group, int kv_head,
-                         Scratch& scratch) {
+                         const Place& after, Scratch& scratch) {
   const int n = queries(group);
   std::fill_n(scratch.max.begin(), n, kNothing);
   int run = -1;
@@ -343,8 +364,9 @@ void Attention::RunWhole(const Layer& layer, const Group& group, int kv_head,
       run = segments_[s].run;
       RotateQueries(layer, group, kv_head, run, scratch.rotated.data());
     }
+    const bool is_last = s + 1 == group.segments_end;
     RunSegment(layer, group, kv_head, segments_[s],
-               s + 1 < group.segments_end ? &segments_[s + 1] : nullptr,
+               is_last ? after : Place{&group, kv_head, &segments_[s + 1]},
                scratch);
     for (int i = 0; i < n; ++i) {
       if (scratch.part_max[i] == kNothing) continue;
@@ -373,7 +395,7 @@ int64_t Attention::PartialIndex(const Group& group, int kv_head,
 }
 
 void Attention::RunUnit(const Layer& layer, const Unit& unit, int kv_head,
-                        Scratch& scratch) {
+                        const Place& after, Scratch& scratch) {
   const Group& group = groups_[unit.group];
   int run = -1;
   for (int s = unit.segments_begin; s < unit.segments_end; ++s) {
@@ -381,8 +403,9 @@ void Attention::RunUnit(const Layer& layer, const Unit& unit, int kv_head,
       run = segments_[s].run;
       RotateQueries(layer, group, kv_head, run, scratch.rotated.data());
     }
+    const bool is_last = s + 1 == unit.segments_end;
     RunSegment(layer, group, kv_head, segments_[s],
-               s + 1 < unit.segments_end ? &segments_[s + 1] : nullptr,
+               is_last ? after : Place{&group, kv_head, &segments_[s + 1]},
                scratch);
     float* record = &partials_[PartialIndex(group, kv_head, s)];
     for (int i = 0; i < queries(group); ++i, record += padded_dim_ + 16) {

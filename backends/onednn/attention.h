@@ -70,6 +70,13 @@ class Attention {
   struct Unit {
     int group, segments_begin, segments_end;
   };
+  // A segment for a KV head: what a thread takes next, as far as it can know,
+  // is fetched ahead. Null: nothing.
+  struct Place {
+    const Group* group = nullptr;
+    int kv_head = 0;
+    const Segment* segment = nullptr;
+  };
   struct Layer {
     int layer;
     const TiledKvStorage& kv;
@@ -82,22 +89,25 @@ class Attention {
   void AddGroups(int chunk);
   void AddSegments(const Group& group);
   void Divide();
+  // The first segment of the item of whole groups, or of units, that stands
+  // there in the order in which they are claimed.
+  Place FirstOfGroup(int claim) const;
+  Place FirstOfUnit(int claim) const;
   void RunWhole(const Layer& layer, const Group& group, int kv_head,
-                Scratch& scratch);
+                const Place& after, Scratch& scratch);
   void RunUnit(const Layer& layer, const Unit& unit, int kv_head,
-               Scratch& scratch);
+               const Place& after, Scratch& scratch);
   void MergeUnits(const Layer& layer, const Group& group, int kv_head,
                   Scratch& scratch);
   void RotateQueries(const Layer& layer, const Group& group, int kv_head,
                      int run, float* queries) const;
   void RunSegment(const Layer& layer, const Group& group, int kv_head,
-                  const Segment& segment, const Segment* next,
-                  Scratch& scratch);
+                  const Segment& segment, const Place& next, Scratch& scratch);
   void Tiles(const Layer& layer, const Group& group, int kv_head,
              const Segment& segment, const void** keys,
              const void** values) const;
   bool Rebase(const Layer& layer, const Group& group, int kv_head,
-              const Segment& segment, const void* const* values,
+              const Segment& segment, const void* const* next_keys,
               const void** keys, Scratch& scratch) const;
   void Finish(const Layer& layer, const Group& group, int kv_head,
               const Scratch& scratch);

@@ -64,27 +64,28 @@ using FloatProduct = void (*)(const void* weights, int outputs, int cols,
 
 // scores[i][16 j + p] = sum over d of queries[i][d] * keys[j][d][p] for the
 // four tiles j of a segment. Tiles are [head_dim][16], and 8-bit ones are
-// followed by the scales of their tokens, 16 floats; `values` are the tiles
-// that attention reads next, to be fetched ahead.
+// followed by the scales of their tokens, 16 floats; `next_keys` are those of
+// the segment that comes next, to be fetched ahead; null: none.
 using AttentionScores = void (*)(const float* queries, int num_queries,
                                  int head_dim, const void* const* keys,
-                                 const void* const* values, float* scores);
+                                 const void* const* next_keys, float* scores);
 
 // out[i][d] = sum over positions first <= p < last of
 // probabilities[i][p] * values[p / 16][p % 16][d], p ascending. Tiles are
-// [16][head_dim], 8-bit ones followed by scales; `next_keys` are fetched ahead.
+// [16][head_dim], 8-bit ones followed by scales; `next_values` are fetched
+// ahead.
 using AttentionValues = void (*)(const float* probabilities, int num_queries,
                                  int head_dim, const void* const* values,
                                  int first, int last,
-                                 const void* const* next_keys, float* out);
+                                 const void* const* next_values, float* out);
 
 // out[d][p] = number d of key p, turned back by leads[p] positions: pairs of
 // neighbours by the phases leads[p] * steps[d / 2] of 2^64 a turn. `keys` is a
-// tile as scores read it, `out` one of floats. `values` is the tile that
-// attention reads next, to be fetched ahead.
+// tile as scores read it, `out` one of floats. `next_keys` is the tile of the
+// next segment, to be fetched ahead; null: none.
 using RebaseKeys = void (*)(const void* keys, const uint64_t* leads,
                             const uint64_t* steps, int head_dim,
-                            const void* values, float* out);
+                            const void* next_keys, float* out);
 
 struct Kernels {
   const char* name;  // "avx512_vnni"

@@ -56,12 +56,14 @@ inline U16 PhasesOf(const uint64_t* leads, uint64_t step) {
 
 template <class T>
 void Rebase(const void* key_tile, const uint64_t* leads, const uint64_t* steps,
-            int head_dim, const void* value_tile, float* out) {
+            int head_dim, const void* next_tile, float* out) {
   const T* const keys = static_cast<const T*>(key_tile);
-  const T* const values = static_cast<const T*>(value_tile);
+  const T* const next = static_cast<const T*>(next_tile);
   for (int d = 0; d < head_dim; d += 2) {
-    __builtin_prefetch(values + 16 * d);
-    __builtin_prefetch(values + 16 * d + 16);
+    if (next != nullptr) {
+      __builtin_prefetch(next + 16 * d);
+      __builtin_prefetch(next + 16 * d + 16);
+    }
     const V16 x = LoadLanes(keys + 16 * d), y = LoadLanes(keys + 16 * d + 16);
     const SineCosine turn = SineCosineOf(PhasesOf(leads, steps[d / 2]));
     V16 first = x * turn.cosine + y * turn.sine;

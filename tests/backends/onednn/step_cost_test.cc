@@ -49,25 +49,25 @@ void CountGroup(const uint8_t* group, int blocks, const QuantisedPanel& x,
 
 template <auto kScores>
 void CountKeys(const float* queries, int num_queries, int head_dim,
-               const void* const* keys, const void* const* values,
+               const void* const* keys, const void* const* next_keys,
                float* scores) {
   {
     const std::lock_guard lock(mutex);
     seen.key_tiles.insert(keys, keys + kSegmentTiles);
   }
-  (real->*kScores)(queries, num_queries, head_dim, keys, values, scores);
+  (real->*kScores)(queries, num_queries, head_dim, keys, next_keys, scores);
 }
 
 template <auto kValues>
 void CountValues(const float* probabilities, int num_queries, int head_dim,
                  const void* const* values, int first, int last,
-                 const void* const* next_keys, float* out) {
+                 const void* const* next_values, float* out) {
   {
     const std::lock_guard lock(mutex);
     seen.value_tiles.insert(values, values + kSegmentTiles);
   }
   (real->*kValues)(probabilities, num_queries, head_dim, values, first, last,
-                   next_keys, out);
+                   next_values, out);
 }
 
 const Kernels& CountingKernels() {
