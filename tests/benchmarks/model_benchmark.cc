@@ -24,8 +24,8 @@
 //   phases               what all steps since the last such command took:
 //                        seconds by phase
 //
-// Logits are computed of the last row of each chunk. Token ids do not matter
-// for speed and are made up.
+// Logits are computed of the last row, as the engine asks for them. Token ids
+// do not matter for speed and are made up.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -172,7 +172,9 @@ class ModelBenchmark {
   void Append(SequenceId id, int64_t tokens) {
     const int64_t end = runner_->manager().Length(id) + tokens;
     for (int64_t t; (t = runner_->manager().Length(id)) < end;) {
-      runner_->Advance({{id, Ids(t, std::min<int64_t>(chunk_, end - t)), 1}});
+      const int rows = static_cast<int>(std::min<int64_t>(chunk_, end - t));
+      const int num_logits = t + rows == end ? 1 : 0;
+      runner_->Advance({{id, Ids(t, rows), num_logits}});
     }
   }
 
