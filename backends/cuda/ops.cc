@@ -42,17 +42,26 @@ int GroupRows(const ModelConfig& config) {
   return std::clamp(kGroupQueries / HeadsPerKvHead(config), 1, kGroupRows);
 }
 
+// 0 where a head, or the shared memory, does not fit the tensor cores' blocks.
+int TensorGroupRows(const ModelConfig& config, const Device& device) {
+  const bool fits = config.head_dim <= kTensorHeadDim &&
+                    kTensorAttentionBytes <= device.max_shared_bytes();
+  return fits ? kTensorQueries / HeadsPerKvHead(config) : 0;
+}
+
 int64_t PartFloats(const ModelConfig& config, int group_rows) {
   return int64_t{group_rows} * HeadsPerKvHead(config) * (config.head_dim + 2);
 }
 
 StepPlanOptions PlanOptions(const ModelConfig& config, int max_rows,
-                            int group_rows, const Device& device) {
+                            int group_rows, bool deterministic,
+                            const Device& device) {
   return {
       .num_layers = config.num_layers,
       .num_kv_heads = config.num_kv_heads,
       .max_rows = max_rows,
       .group_rows = group_rows,
+      .tensor_group_rows = deterministic ? 0 : TensorGroupRows(config, device),
       .wanted_blocks = kBlocksPerMultiprocessor * device.num_multiprocessors(),
       .max_parts = kPartialFloats / PartFloats(config, group_rows)};
 }
@@ -117,8 +126,8 @@ absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
       int64_t{4} * load.max_rows * (config.vocabulary_size + 1), "logits");
   if (!host_logits.ok()) return host_logits.status();
   std::unique_ptr<CudaOps> ops(new CudaOps(
-      config, *std::move(weights), layout, load, group_rows, std::move(device),
-      *std::move(activations), *std::move(host_logits)));
+      config, *std::move(weights), layout, load, group_rows, deterministic,
+      std::move(device), *std::move(activations), *std::move(host_logits)));
   if (deterministic) ops->halves_ = {};
   const absl::Status ready = ops->Upload();
   if (!ready.ok()) return ready;
@@ -133,15 +142,16 @@ int64_t CudaOps::EstimateMemory(const ModelFile& file,
 
 CudaOps::CudaOps(const ModelConfig& config, Weights weights,
                  const Layout& layout, const LoadOptions& load, int group_rows,
-                 std::shared_ptr<Device> device, Memory activations,
-                 Memory host_logits)
+                 bool deterministic, std::shared_ptr<Device> device,
+                 Memory activations, Memory host_logits)
     : config_(config),
       device_(std::move(device)),
       weights_(std::move(weights)),
       max_rows_(load.max_rows),
       activations_(std::move(activations)),
       host_logits_(std::move(host_logits)),
-      plan_(PlanOptions(config, load.max_rows, group_rows, *device_)) {
+      plan_(PlanOptions(config, load.max_rows, group_rows, deterministic,
+                        *device_)) {
   const auto at = [&](int64_t offset) {
     return reinterpret_cast<float*>(activations_.get() + offset);
   };
@@ -250,6 +260,7 @@ AttentionArgs CudaOps::AttentionOf(int layer) const {
           .max_groups = shape.groups,
           .max_sections = shape.sections,
           .max_group_rows = shape.group_rows,
+          .max_tensor_groups = shape.tensor_groups,
           .kv = kv_->memory(),
           .layer = layer,
           .num_heads = config_.num_heads,
@@ -264,8 +275,11 @@ AttentionArgs CudaOps::AttentionOf(int layer) const {
 
 void CudaOps::Attention(int layer) {
   const AttentionArgs args = AttentionOf(layer);
-  device_->kernels().attention(device_->stream(), args);
   const StepShape& shape = plan_.shape();
+  if (shape.groups > 0) device_->kernels().attention(device_->stream(), args);
+  if (shape.tensor_groups > 0) {
+    device_->kernels().tensor_attention(device_->stream(), args);
+  }
   if (shape.asking_chunks == 0) return;
   device_->kernels().attention_sums(device_->stream(),
                                     {.attention = args,

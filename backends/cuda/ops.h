@@ -73,7 +73,7 @@ class CudaOps final : public Ops {
   struct Layout;
 
   CudaOps(const ModelConfig& config, Weights weights, const Layout& layout,
-          const LoadOptions& load, int group_rows,
+          const LoadOptions& load, int group_rows, bool deterministic,
           std::shared_ptr<Device> device, Memory activations,
           Memory host_logits);
 

@@ -25,6 +25,7 @@ struct StepShape {
   int rows = 0;
   int groups = 0;
   int group_rows = 0;
+  int tensor_groups = 0;
   // 0: each group's sections are taken by one thread block.
   int sections = 0;
   int logits = 0;  // rows, for their own sake or a token's; 0: none
@@ -41,6 +42,8 @@ struct StepPlanOptions {
   int num_kv_heads = 0;
   int max_rows = 0;
   int group_rows = 8;  // rows that attention takes together, at most
+  // The same on tensor cores; 0: they take none.
+  int tensor_group_rows = 0;
   // Thread blocks that the device should have: below, groups are divided.
   int wanted_blocks = 0;
   // Parts of divided groups that there is memory for: group, section and KV
@@ -73,6 +76,7 @@ class StepPlan {
 
  private:
   void AddRows(const Chunk& chunk);
+  bool TakesTensorCores(const Chunk& chunk) const;
   void AddGroups(const Chunk& chunk, int first_row);
   void AddRuns(const Chunk& chunk);
   void AddPick(const RowSampling& sampling, int row);
@@ -92,7 +96,7 @@ class StepPlan {
   int64_t sums_begin_ = 0, sums_end_ = 0;
 
   std::vector<StepRow> rows_;
-  std::vector<StepGroup> groups_;
+  std::vector<StepGroup> groups_, tensor_groups_;
   std::vector<StepChunk> chunks_;
   std::vector<StepRun> runs_;
   std::vector<int32_t> tables_;

@@ -235,7 +235,8 @@ TEST_P(OpsContract, AttentionSeesWhatTheRunsSay) {
     SCOPED_TRACE(name);
     ForEachBatch(dtype, [&](OpsPair& pair) {
       pair.Run([&](Ops& ops) { ops.Attention(num_layers() - 1); });
-      pair.ExpectChanged(Activation::kAttended, 1e-4);
+      pair.ExpectChanged(Activation::kAttended,
+                         std::get<0>(GetParam()).attention_tolerance);
       pair.ExpectNothingStored();
     });
   }

@@ -109,18 +109,23 @@ const std::vector<BackendUnderTest>& BackendsUnderTest() {
 // Activations of 11 bits: 2.4e-4 of each at most, of which most cancel.
 constexpr double kHalfTolerance = 5e-4;
 
+// Of attention: queries, exponentials and what is stored in more bits.
+constexpr double kHalfAttentionTolerance = 1e-3;
+
 const std::vector<BackendUnderTest>& TensorCoreBackends() {
   static const auto* backends = new std::vector<BackendUnderTest>{
       {.name = "cuda_tensor",
        .backend = "cuda",
        .deterministic = false,
        .product_tolerance = kHalfTolerance,
+       .attention_tolerance = kHalfAttentionTolerance,
        .device = "GPU",
        .new_ops = NewCudaOps},
       {.name = "cuda_emulated_tensor",
        .backend = "cuda",
        .deterministic = false,
        .product_tolerance = kHalfTolerance,
+       .attention_tolerance = kHalfAttentionTolerance,
        .is_slow = true,
        .new_backend = NewEmulatedCudaBackend,
        .new_ops = NewEmulatedCudaOps},

@@ -25,11 +25,13 @@ struct BackendUnderTest {
   // Whether products with quantised weights round activations to 8 bits.
   bool int8_activations = false;
   // As BackendOptions has it. Without, kernels may change with the number of
-  // rows, and `product_tolerance` is wider.
+  // rows, and both tolerances are wider.
   bool deterministic = true;
   // Of products that do not round activations to 8 bits: a part of the largest
   // result.
   double product_tolerance = 2e-5;
+  // Of attention, a part of the largest result.
+  double attention_tolerance = 1e-4;
   // As its models say.
   bool picks_tokens = false;
   // Emulated: long tests leave it out, or run a part of their cases on it,

@@ -60,6 +60,15 @@ __device__ inline void AddUpFours(float (&x)[kCount]) {
     x[i] += __shfl_xor_sync(0xffffffffu, x[i], 2);
   }
 }
+// The largest of each number over lanes 4 n .. 4 n + 3.
+template <int kCount>
+__device__ inline void LargestOfFours(float (&x)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    x[i] = fmaxf(x[i], __shfl_xor_sync(0xffffffffu, x[i], 1));
+    x[i] = fmaxf(x[i], __shfl_xor_sync(0xffffffffu, x[i], 2));
+  }
+}
 __device__ inline void SyncWarp() { __syncwarp(); }
 __device__ inline void SyncBlock() { __syncthreads(); }
 // What was written before is seen by who sees what is written after.
@@ -119,6 +128,15 @@ __device__ inline uint32_t SharedAddress(const void* shared) {
 __device__ inline void LoadMatrices(const void* row, uint32_t (&out)[4]) {
   asm volatile(
       "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+      : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+      : "r"(SharedAddress(row))
+      : "memory");
+}
+
+// The same of the matrices' transposes: numbers j of rows 2 t and 2 t + 1.
+__device__ inline void LoadTransposed(const void* row, uint32_t (&out)[4]) {
+  asm volatile(
+      "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
       : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
       : "r"(SharedAddress(row))
       : "memory");

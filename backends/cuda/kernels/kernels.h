@@ -83,12 +83,18 @@ struct StoreKvArgs {
   const uint64_t* turns;  // rope steps, [head_dim / 2]
 };
 
+// Queries, rows times heads that share a KV head, of a tensor group, and the
+// largest head whose attention the tensor cores take.
+inline constexpr int kTensorQueries = 64;
+inline constexpr int kTensorHeadDim = 128;
+
 struct AttentionArgs {
   const StepHeader* step;
   // Of the launch. Sections 0: a thread block takes all sections of its group,
   // one after the other; else one each, and the last to finish merges.
   int max_groups, max_sections;
   int max_group_rows;
+  int max_tensor_groups;
   KvMemory kv;
   int layer;
   int num_heads;
@@ -148,6 +154,7 @@ struct Kernels {
   void (*product)(Stream*, const ProductArgs&);
   void (*store_kv)(Stream*, const StoreKvArgs&);
   void (*attention)(Stream*, const AttentionArgs&);
+  void (*tensor_attention)(Stream*, const AttentionArgs&);
   void (*attention_sums)(Stream*, const AttentionSumsArgs&);
   void (*pick)(Stream*, const PickArgs&);
   void (*read_blocks)(Stream*, const KvBlocksArgs&);
@@ -160,6 +167,11 @@ constexpr int64_t AttentionSharedBytes(int queries, int padded_dim) {
   return int64_t{4} * (2 * kSectionTokens * (padded_dim + 1) +
                        queries * (2 * padded_dim + kSectionTokens + 4));
 }
+
+// The same on the tensor cores; no more for smaller heads.
+inline constexpr int64_t kTensorAttentionBytes =
+    int64_t{2} * (kTensorQueries + 2 * kSectionTokens) * (kTensorHeadDim + 8) +
+    1024;
 
 }  // namespace millrace::backends::cuda
 

@@ -13,9 +13,11 @@
 namespace millrace::backends::cuda {
 
 struct StepHeader {
-  int32_t num_rows, num_groups, num_chunks, num_logits, num_picks, unused;
+  int32_t num_rows, num_groups, num_chunks, num_logits, num_picks;
+  int32_t num_tensor_groups;
   // Offsets in bytes from the header.
-  int64_t rows, groups, chunks, runs, tables, logits_rows, picks, adjustments;
+  int64_t rows, groups, tensor_groups, chunks, runs, tables, logits_rows, picks,
+      adjustments;
 };
 
 // A token of the batch.
@@ -27,7 +29,8 @@ struct StepRow {
   int32_t block, value_block, slot;
 };
 
-// Consecutive rows of a chunk whose attention a thread block takes together.
+// Consecutive rows of a chunk whose attention a thread block takes together. A
+// row is in a group of attention.cu or in one of tensor_attention.cu.
 struct StepGroup {
   int32_t chunk, first_row, rows, unused;
 };

@@ -97,6 +97,48 @@ TEST_F(StepPlanTest, NoShapeIsLargerThanTheModelAllows) {
   EXPECT_EQ(Shape().group_rows, 8);
 }
 
+StepPlanOptions WithTensorCores() {
+  StepPlanOptions options = kOptions;
+  options.tensor_group_rows = 21;
+  return options;
+}
+
+TEST_F(StepPlanTest, ChunksOfManyRowsTakeTensorCoresWhateverTheirCompany) {
+  Add(1000, 15);
+  Add(1000, 16);
+  Add(90, 50);
+  StepPlan plan(WithTensorCores());
+  plan.Begin(batch_);
+  EXPECT_EQ(plan.shape().groups, 2);
+  EXPECT_EQ(plan.shape().tensor_groups, 4);
+  const auto* header = reinterpret_cast<const StepHeader*>(plan.image().data());
+  ASSERT_EQ(header->num_tensor_groups, 4);
+  const StepGroup last = ArrayAt<StepGroup>(header, header->tensor_groups)[3];
+  EXPECT_EQ(last.chunk, 2);
+  EXPECT_EQ(last.first_row, 15 + 16 + 42);
+  EXPECT_EQ(last.rows, 8);
+}
+
+TEST_F(StepPlanTest, MovedKeysKeepAChunkOffTensorCores) {
+  const cache::HeadTable<int64_t> table(2, 3, 1000);
+  Add(90, 50);
+  views_[0].key_positions = &table;
+  StepPlan plan(WithTensorCores());
+  plan.Begin(batch_);
+  EXPECT_EQ(plan.shape().tensor_groups, 0);
+  EXPECT_EQ(plan.shape().groups, 8);
+}
+
+TEST_F(StepPlanTest, FewTensorBlocksGiveWayToDividedAttention) {
+  StepPlanOptions options = WithTensorCores();
+  options.wanted_blocks = 8 * 3 * 2 + 1;  // two groups of 3 KV heads fall short
+  Add(1000, 42);
+  StepPlan plan(options);
+  plan.Begin(batch_);
+  EXPECT_EQ(plan.shape().tensor_groups, 0);
+  EXPECT_GT(plan.shape().sections, 0);
+}
+
 TEST_F(StepPlanTest, TheImageSaysWhichRowsAreWanted) {
   Add(20, 3, 2);
   Add(40, 2, 0);

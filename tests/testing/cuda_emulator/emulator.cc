@@ -254,6 +254,21 @@ void LoadMatrices(const void* row, uint32_t (&out)[4]) {
   }
 }
 
+void LoadTransposed(const void* row, uint32_t (&out)[4]) {
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) Die("a row is not aligned");
+  const auto* const rows =
+      static_cast<const char* const*>(ExchangeInWarp(&row, sizeof(row)));
+  const int lane = LaneOfThread();
+  for (int i = 0; i < 4; ++i) {
+    uint16_t numbers[2];
+    for (int k = 0; k < 2; ++k) {
+      std::memcpy(&numbers[k], rows[8 * i + lane % 4 * 2 + k] + lane / 4 * 2,
+                  2);
+    }
+    std::memcpy(&out[i], numbers, 4);
+  }
+}
+
 namespace {
 
 Fiber& ThisFiber() { return *TheBlock().fibers[threadIdx.x]; }

@@ -103,6 +103,14 @@ void AddUpFours(float (&x)[kCount]) {
            (four[2 * kCount + i] + four[3 * kCount + i]);
   }
 }
+template <int kCount>
+void LargestOfFours(float (&x)[kCount]) {
+  const auto* all = static_cast<const float*>(ExchangeInWarp(x, sizeof(x)));
+  const float* const four = all + LaneOfThread() / 4 * 4 * kCount;
+  for (int i = 0; i < 4 * kCount; ++i) {
+    x[i % kCount] = std::fmax(x[i % kCount], four[i]);
+  }
+}
 inline void Fence() {}
 inline int AtomicAdd(int* to, int n) {
   const int before = *to;
@@ -133,6 +141,7 @@ inline uint32_t FmaPairs(uint32_t a, uint32_t b, uint32_t c) {
 }
 void MultiplyAdd(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void LoadMatrices(const void* row, uint32_t (&out)[4]);
+void LoadTransposed(const void* row, uint32_t (&out)[4]);
 
 // Copied when they are waited for, so that a missing wait shows.
 void CopyAsync(void* shared, const void* from);
