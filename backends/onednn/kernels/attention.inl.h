@@ -10,8 +10,8 @@
 //
 // Every tile lies in another page, so no hardware fetches it ahead. While a
 // segment's scores are computed the next segment's keys are fetched, and so are
-// values, a line every few operations: a core waits for some 24 lines at a
-// time, and a segment has 136 in 8 bits.
+// values, a line every few operations: all at once, 136 lines in 8 bits, they
+// are more than a core can wait for.
 //
 // Numbers of 8 bits are read as they are, in half the bytes, and widened by two
 // instructions; the scale of a token's key meets its finished score, and that
