@@ -34,10 +34,7 @@ struct Turn::State {
         guard(o.stopping.repetition_guard, Grown(c.recent, o)) {}
 
   int32_t Pick(absl::Span<const float> logits);
-  std::vector<backends::LogitAdjustment> Adjustments() const;
-  double Uniform() const {
-    return UniformOf(options.sampling.seed, context.turn, generated);
-  }
+  backends::RowSampling Sampling() const;
   void AddText(int32_t id, TurnStep* step);
   std::optional<FinishReason> LimitReached(absl::Time now);
   void Take(int32_t id, absl::Time now, TurnStep* step);
@@ -53,24 +50,30 @@ struct Turn::State {
   uint64_t generated = 0;
 };
 
-std::vector<backends::LogitAdjustment> Turn::State::Adjustments() const {
+// How the next token is picked, here or by a backend.
+backends::RowSampling Turn::State::Sampling() const {
+  const SamplingOptions& sampling = options.sampling;
   absl::Span<const int32_t> suppressed;
   if (options.stopping.ignore_end_of_turn ||
       generated < options.stopping.min_tokens) {
     suppressed = context.tokenizer->end_of_turn_ids();
   }
-  return AdjustmentsOf(options.sampling, *context.recent, suppressed);
+  return {.temperature = sampling.temperature,
+          .top_k = sampling.top_k,
+          .top_p = sampling.top_p,
+          .min_p = sampling.min_p,
+          .uniform = UniformOf(sampling.seed, context.turn, generated),
+          .adjustments = AdjustmentsOf(sampling, *context.recent, suppressed)};
 }
 
 int32_t Turn::State::Pick(absl::Span<const float> logits) {
-  const auto adjustments = Adjustments();
-  if (!adjustments.empty()) {
+  const backends::RowSampling sampling = Sampling();
+  if (!sampling.adjustments.empty()) {
     adjusted.assign(logits.begin(), logits.end());
-    AdjustLogits(adjustments, absl::MakeSpan(adjusted));
+    AdjustLogits(sampling.adjustments, absl::MakeSpan(adjusted));
     logits = adjusted;
   }
-  if (options.sampling.temperature <= 0) return Greedy(logits);
-  return Choose(options.sampling, logits, Uniform());
+  return Choose(sampling, logits);
 }
 
 // Text goes from the token's bytes to whole characters, and from there past the
@@ -157,19 +160,12 @@ TurnStep Turn::Next(const NextToken& next, absl::Time now) {
 }
 
 std::optional<backends::RowSampling> Turn::HowToPick() const {
-  const State& state = *state_;
-  if (state.options.response.logprobs >= 0) return std::nullopt;
-  auto adjustments = state.Adjustments();
-  if (adjustments.size() > backends::RowSampling::kMaxAdjustments) {
+  if (state_->options.response.logprobs >= 0) return std::nullopt;
+  backends::RowSampling sampling = state_->Sampling();
+  if (sampling.adjustments.size() > backends::RowSampling::kMaxAdjustments) {
     return std::nullopt;
   }
-  const SamplingOptions& sampling = state.options.sampling;
-  return backends::RowSampling{.temperature = sampling.temperature,
-                               .top_k = sampling.top_k,
-                               .top_p = sampling.top_p,
-                               .min_p = sampling.min_p,
-                               .uniform = state.Uniform(),
-                               .adjustments = std::move(adjustments)};
+  return sampling;
 }
 
 std::string Turn::OnInput() { return Flush(); }

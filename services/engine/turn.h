@@ -60,8 +60,8 @@ class Turn {
 
   // Takes the next token, or picks it from raw logits. The step that finishes
   // carries all the text that was held back, except what a stop left out. NaN
-  // or infinite logits finish with kError and token_id -1. REQUIRES: not
-  // finished, not empty.
+  // or infinite logits finish with kError and token_id -1.
+  // REQUIRES: not finished, not empty.
   TurnStep Next(const NextToken& next, absl::Time now);
 
   // How a backend picks the next token in its place; nullopt if only Next can:

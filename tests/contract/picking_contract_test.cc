@@ -91,14 +91,7 @@ class PickingContract : public ContractTest {
     for (const size_t row : {1, 2, 4}) {
       std::vector<float> logits = all[row];
       engine::AdjustLogits(sampling.adjustments, absl::MakeSpan(logits));
-      expected.push_back(
-          sampling.temperature <= 0
-              ? engine::Greedy(logits)
-              : engine::Choose({.temperature = sampling.temperature,
-                                .top_k = sampling.top_k,
-                                .top_p = sampling.top_p,
-                                .min_p = sampling.min_p},
-                               logits, sampling.uniform));
+      expected.push_back(engine::Choose(sampling, logits));
     }
     return {picked, expected};
   }

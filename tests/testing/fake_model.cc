@@ -39,12 +39,7 @@ int32_t Largest(absl::Span<const float> logits) {
 int32_t Pick(const backends::RowSampling& sampling, std::vector<float> logits) {
   if (engine::HasNonfinite(logits)) return -1;
   engine::AdjustLogits(sampling.adjustments, absl::MakeSpan(logits));
-  if (sampling.temperature <= 0) return engine::Greedy(logits);
-  return engine::Choose({.temperature = sampling.temperature,
-                         .top_k = sampling.top_k,
-                         .top_p = sampling.top_p,
-                         .min_p = sampling.min_p},
-                        logits, sampling.uniform);
+  return engine::Choose(sampling, logits);
 }
 
 }  // namespace

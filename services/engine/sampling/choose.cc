@@ -191,4 +191,14 @@ int32_t Choose(const SamplingOptions& options, absl::Span<const float> logits,
   return choice.Among(least, /*all=*/true);
 }
 
+int32_t Choose(const backends::RowSampling& sampling,
+               absl::Span<const float> logits) {
+  if (sampling.temperature <= 0) return Greedy(logits);
+  return Choose({.temperature = sampling.temperature,
+                 .top_k = sampling.top_k,
+                 .top_p = sampling.top_p,
+                 .min_p = sampling.min_p},
+                logits, sampling.uniform);
+}
+
 }  // namespace millrace::engine

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "backends/row_sampling.h"
 #include "services/engine/generation_options.h"
 
 namespace millrace::engine {
@@ -28,6 +29,11 @@ int32_t Greedy(absl::Span<const float> logits);
 // REQUIRES: temperature > 0; not empty, no NaN.
 int32_t Choose(const SamplingOptions& options, absl::Span<const float> logits,
                double uniform);
+
+// As `sampling` says, whose adjustments have been made: greedy or by its random
+// number.
+int32_t Choose(const backends::RowSampling& sampling,
+               absl::Span<const float> logits);
 
 }  // namespace millrace::engine
 
