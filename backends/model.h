@@ -30,9 +30,9 @@ class Model {
   // slots of the chunks' views, the wanted logits into `logits`,
   // [batch.logits_rows()][vocabulary_size], in the order of chunks and rows,
   // and tokens where chunks say. INTERNAL on a device error; the contents of
-  // the new slots are then unknown and nothing else is touched. REQUIRES: 1 <=
-  // batch.rows() <= max_rows(); `kv` is of the same backend, of this model's
-  // shape.
+  // the new slots are then unknown and nothing else is touched.
+  // REQUIRES: 1 <= batch.rows() <= max_rows(); `kv` is of the same backend, of
+  // this model's shape.
   virtual absl::Status Forward(const Batch& batch, cache::KvStorage& kv,
                                absl::Span<float> logits) = 0;
 

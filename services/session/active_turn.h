@@ -7,8 +7,8 @@
 //
 //   ActiveTurn turn(3, request, {&tokenizer, &text, &outbox});
 //   if (auto end = turn.Start(now)) turn.Finish(*end, now);
-//   if (auto end = turn.Decode({.logits = logits}, now)) turn.Finish(*end,
-//   now);
+//   auto end = turn.Decode({.logits = logits}, now);
+//   if (end) turn.Finish(*end, now);
 //
 // It tells what it writes (TurnStarted, Output, TurnFinished) and adds it to
 // the text. Not thread-safe.

@@ -4,8 +4,8 @@
 //   grid     a block for each row
 //   threads  1024; ids 1024 apart
 //   shared   a histogram of 256 sums, a place for each thread
-//   bytes    4 a logit, read twice if greedy, else by up to 23 passes more; from
-//            the cache after the first time
+//   bytes    4 a logit, read twice if greedy, else by up to 23 passes more,
+//            from the cache after the first time
 //   bound    by latency: passes of one block with barriers between them
 //
 // Tokens stand in falling order of logits, equal ones in rising order of ids: a
@@ -42,8 +42,7 @@ struct Row {
   // The largest logit first; zero has one sign.
   __device__ uint64_t PlaceOf(int id) const {
     const uint32_t bits = BitsOf(logits[id] + 0.0f);
-    const uint32_t rising =
-        bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+    const uint32_t rising = bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
     return uint64_t{~rising} << 32 | static_cast<uint32_t>(id);
   }
   __device__ uint64_t WeightOf(int id) const {
@@ -161,8 +160,7 @@ __device__ uint64_t Choose(const Row& row, const StepPick& pick,
   if (pick.top_p < 1) {
     const auto total = static_cast<double>(Sum(row, kept, shared));
     const uint64_t part = RoundedUp(static_cast<double>(pick.top_p) * total);
-    const uint64_t last =
-        FirstReaching(row, kept, part > 0 ? part : 1, shared);
+    const uint64_t last = FirstReaching(row, kept, part > 0 ? part : 1, shared);
     kept.last = last < kept.last ? last : kept.last;
   }
   // The first token is always kept.
@@ -201,7 +199,7 @@ __global__ void __launch_bounds__(kThreads) Pick(PickArgs args) {
   if (pick.temperature > 0 && !is_suppressed) {
     place = Choose(row, pick, shared);
   }
-  if (threadIdx.x == 0) *id = static_cast<int32_t>(static_cast<uint32_t>(place));
+  if (threadIdx.x == 0) *id = static_cast<int32_t>(place);  // its lower half
 }
 
 }  // namespace

@@ -380,6 +380,8 @@ void LaunchDim(Stream* stream, const AttentionArgs& args) {
          args);
 }
 
+static_assert(Shared<kTensorHeadDim>::kBytes <= kTensorAttentionBytes);
+
 }  // namespace
 
 void LaunchTensorAttention(Stream* stream, const AttentionArgs& args) {
