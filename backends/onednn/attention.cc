@@ -20,7 +20,23 @@ constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
 // Partial results: at most so many floats. Steps that need more are not
 // divided; they are long enough.
-constexpr int64_t kMaxPartialFloats = int64_t{1} << 20;
+constexpr int64_t kMaxPartFloats = int64_t{1} << 20;
+
+int64_t PartFloats(int queries, int padded_dim) {
+  return int64_t{queries} * (padded_dim + 2);
+}
+
+// The part of so many queries that is kept there.
+AttentionPart PartAt(float* at, int queries, int padded_dim) {
+  float* const max = at + int64_t{queries} * padded_dim;
+  return {at, max, max + queries};
+}
+
+void Clear(const AttentionPart& part, int queries, int padded_dim) {
+  std::fill_n(part.out, int64_t{queries} * padded_dim, 0.0f);
+  std::fill_n(part.max, queries, kNothing);
+  std::fill_n(part.sum, queries, 0.0f);
+}
 
 // The visible part of a run for the row at cache position c: [first, second).
 std::pair<int64_t, int64_t> Visible(const cache::KvRun& run, int64_t c) {
@@ -35,22 +51,22 @@ struct Attention::Scratch {
   Scratch(int queries, int padded_dim)
       : rebased(kSegmentTokens * padded_dim),
         rotated(queries * padded_dim),
+        rounded(queries * padded_dim),
+        scales(queries),
         scores(queries * kSegmentTokens),
-        part(queries * padded_dim),
-        part_max(queries),
-        part_sum(queries),
-        out(queries * padded_dim),
-        max(queries),
-        sum(queries) {}
+        part(PartFloats(queries, padded_dim)),
+        sum(PartFloats(queries, padded_dim)) {}
   static int64_t Bytes(int queries, int padded_dim) {
-    return int64_t{4} * queries * (3 * padded_dim + kSegmentTokens + 4) +
+    return int64_t{4} * queries * (4 * padded_dim + kSegmentTokens + 5) +
            4 * kSegmentTokens * padded_dim + 1024;
   }
 
   std::vector<float> rebased;  // keys, [tile][padded_dim][16]
-  std::vector<float> rotated, scores;
-  std::vector<float> part, part_max, part_sum;  // of one segment
-  std::vector<float> out, max, sum;             // of those before
+  std::vector<float> rotated;  // queries
+  std::vector<int16_t> rounded;
+  std::vector<float> scales;  // of those
+  std::vector<float> scores;
+  std::vector<float> part, sum;  // of one segment, of all up to it
 };
 
 Attention::Attention(const ModelConfig& config, const Kernels& kernels,
@@ -72,7 +88,7 @@ Attention::Attention(const ModelConfig& config, const Kernels& kernels,
     scratches_.push_back(std::make_unique<Scratch>(
         kGroupTokens * heads_per_kv_head_, padded_dim_));
   }
-  partials_.resize(kMaxPartialFloats);
+  parts_.resize(kMaxPartFloats);
 }
 
 Attention::~Attention() = default;
@@ -83,7 +99,7 @@ int64_t Attention::Bytes(const ModelConfig& config, int num_threads,
   const int queries = kGroupTokens * (config.num_heads / config.num_kv_heads);
   const int64_t per_row =
       sizeof(Group) + sizeof(int) + sizeof(int) * config.num_kv_heads;
-  return max_rows * per_row + 4 * kMaxPartialFloats +
+  return max_rows * per_row + 4 * kMaxPartFloats +
          num_threads * Scratch::Bytes(queries, padded_dim);
 }
 
@@ -108,7 +124,7 @@ void Attention::AddGroups(int chunk) {
         .rows = std::min(kGroupTokens, rows - i),
         .segments_begin = static_cast<int>(segments_.size()),
         .segments_end = 0,
-        .partials = 0,
+        .parts = 0,
         .sums = sums_.AddGroup(chunk, i, std::min(kGroupTokens, rows - i))};
     AddSegments(group);
     group.segments_end = static_cast<int>(segments_.size());
@@ -160,14 +176,14 @@ void Attention::Divide() {
       static_cast<int>(groups_.size()) * kv_heads >= wanted) {
     return;
   }
-  int64_t records = 0, segments = 0;
+  int64_t floats = 0, segments = 0;
   for (Group& group : groups_) {
-    group.partials = records;
+    group.parts = floats;
     const int n = group.segments_end - group.segments_begin;
-    records += int64_t{n} * queries(group) * kv_heads;
+    floats += n * kv_heads * PartFloats(queries(group), padded_dim_);
     segments += n;
   }
-  if (records * (padded_dim_ + 16) > kMaxPartialFloats) return;
+  if (floats > kMaxPartFloats) return;
   const int per_unit =
       static_cast<int>(std::max<int64_t>(1, segments * kv_heads / wanted));
   group_units_.assign(groups_.size(), 0);
@@ -195,7 +211,7 @@ void Attention::Attend(const Layer& args) {
     const int n = static_cast<int>(groups_.size()) * kv_heads;
     pool_.Run(n, 1, [&](int begin, int, int worker) {
       const Place first = FirstOfGroup(begin);
-      RunWhole(args, *first.group, first.kv_head, FirstOfGroup(begin + stride),
+      RunGroup(args, *first.group, first.kv_head, FirstOfGroup(begin + stride),
                *scratches_[worker]);
     });
     return;
@@ -212,7 +228,8 @@ void Attention::Attend(const Layer& args) {
     const int head = begin / units;
     const Unit& unit = units_[begin % units];
     const Group& group = groups_[unit.group];
-    RunUnit(args, unit, head, FirstOfUnit(begin + stride), *scratches_[worker]);
+    RunSegments(args, group, head, unit.segments_begin, unit.segments_end,
+                FirstOfUnit(begin + stride), nullptr, *scratches_[worker]);
     if (pending_[unit.group * kv_heads + head].fetch_sub(
             1, std::memory_order_acq_rel) == 1) {
       MergeUnits(args, group, head, *scratches_[worker]);
@@ -236,17 +253,20 @@ Attention::Place Attention::FirstOfUnit(int claim) const {
   return {&groups_[unit.group], claim / units, &segments_[unit.segments_begin]};
 }
 
-void Attention::RotateQueries(const Layer& layer, const Group& group,
-                              int kv_head, int run, float* queries) const {
+void Attention::PrepareQueries(const Layer& layer, const Group& group,
+                               int kv_head, int run, Scratch& scratch) const {
   const int dim = config_.head_dim;
-  for (int i = 0; i < group.rows; ++i) {
-    const int row = group.first_row + i;
+  const bool rounds = layer.kv.kernels(RunOf(group, run).wide()).rounds_queries;
+  for (int i = 0; i < queries(group); ++i) {
+    const int row = group.first_row + i / heads_per_kv_head_;
+    const int head = kv_head * heads_per_kv_head_ + i % heads_per_kv_head_;
     const Angles angles = step_.QueryAngles(row, run);
-    for (int h = 0; h < heads_per_kv_head_; ++h) {
-      const int head = kv_head * heads_per_kv_head_ + h;
-      kernels_.rotate(layer.query + row * config_.query_size() + head * dim,
-                      angles.cosines, angles.sines, scale_, padded_dim_,
-                      queries + (i * heads_per_kv_head_ + h) * padded_dim_);
+    float* const rotated = &scratch.rotated[i * padded_dim_];
+    kernels_.rotate(layer.query + row * config_.query_size() + head * dim,
+                    angles.cosines, angles.sines, scale_, padded_dim_, rotated);
+    if (rounds) {
+      scratch.scales[i] = kernels_.round_query(
+          rotated, padded_dim_, &scratch.rounded[i * padded_dim_]);
     }
   }
 }
@@ -254,8 +274,7 @@ void Attention::RotateQueries(const Layer& layer, const Group& group,
 void Attention::Tiles(const Layer& layer, const Group& group, int kv_head,
                       const Segment& segment, const void** keys,
                       const void** values) const {
-  const cache::KvRun& run =
-      step_.batch().chunks[group.chunk].view->runs[segment.run];
+  const cache::KvRun& run = RunOf(group, segment.run);
   for (int j = 0; j < kSegmentTiles; ++j) {
     // A tile that no row sees is stood for by one that some row does; its
     // scores are masked.
@@ -296,15 +315,12 @@ bool Attention::Rebase(const Layer& layer, const Group& group, int kv_head,
            next_keys == nullptr ? nullptr : next_keys[j], tile);
     keys[j] = tile;
   }
-  std::fill_n(keys, segment.tiles_begin, keys[segment.tiles_begin]);
-  std::fill(keys + segment.tiles_end, keys + kSegmentTiles,
-            keys[segment.tiles_end - 1]);
   return true;
 }
 
 void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
                            const Segment& segment, const Place& next,
-                           Scratch& scratch) {
+                           const AttentionPart& part, Scratch& scratch) {
   const void *keys[kSegmentTiles], *values[kSegmentTiles];
   const void* tiles_ahead[2][kSegmentTiles];
   const void *const *next_keys = nullptr, *const *next_values = nullptr;
@@ -316,16 +332,17 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
     next_values = tiles_ahead[1];
   }
   const int n = queries(group);
-  const cache::KvRun& run =
-      step_.batch().chunks[group.chunk].view->runs[segment.run];
+  const cache::KvRun& run = RunOf(group, segment.run);
   const KvKernels& kernels = layer.kv.kernels(run.wide());
-  if (Rebase(layer, group, kv_head, segment, next_keys, keys, scratch)) {
-    kernels_.scores_f32(scratch.rotated.data(), n, padded_dim_, keys, nullptr,
-                        scratch.scores.data());
-  } else {
-    kernels.scores(scratch.rotated.data(), n, padded_dim_, keys, next_keys,
-                   scratch.scores.data());
-  }
+  const bool rebased =
+      Rebase(layer, group, kv_head, segment, next_keys, keys, scratch);
+  const auto score = rebased ? kernels_.scores_f32 : kernels.scores;
+  score({.floats = scratch.rotated.data(),
+         .rounded = scratch.rounded.data(),
+         .scales = scratch.scales.data(),
+         .n = n},
+        padded_dim_, keys, segment.tiles_begin, segment.tiles_end,
+        rebased ? nullptr : next_keys, scratch.scores.data());
   int first = kSegmentTokens, last = 0;  // seen by any query
   for (int i = 0; i < n; ++i) {
     const Step::Row& row = step_.row(group.first_row + i / heads_per_kv_head_);
@@ -337,123 +354,86 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
     float* const scores = &scratch.scores[i * kSegmentTokens];
     if (from >= to) {
       std::fill_n(scores, kSegmentTokens, 0.0f);
-      scratch.part_max[i] = kNothing;
+      part.max[i] = kNothing;
       continue;
     }
-    kernels_.softmax(scores, from, to, &scratch.part_max[i],
-                     &scratch.part_sum[i]);
+    kernels_.softmax(scores, from, to, &part.max[i], &part.sum[i]);
     first = std::min(first, from);
     last = std::max(last, to);
   }
   kernels.values(scratch.scores.data(), n, padded_dim_, values, first, last,
-                 next_values, scratch.part.data());
+                 next_values, part.out);
   if (group.sums != AttentionSums::kNobodyAsks) {
     const auto index = &segment - &segments_[group.segments_begin];
     sums_.Keep(group.sums, kv_head, static_cast<int>(index),
-               scratch.scores.data(), scratch.part_max.data());
+               scratch.scores.data(), part.max);
   }
 }
 
-void Attention::RunWhole(const Layer& layer, const Group& group, int kv_head,
+void Attention::RunSegments(const Layer& layer, const Group& group, int kv_head,
+                            int begin, int end, const Place& after,
+                            const AttentionPart* sum, Scratch& scratch) {
+  const int n = queries(group);
+  int run = -1;
+  for (int s = begin; s < end; ++s) {
+    if (segments_[s].run != run) {
+      run = segments_[s].run;
+      PrepareQueries(layer, group, kv_head, run, scratch);
+    }
+    const AttentionPart part = sum != nullptr
+                                   ? PartAt(scratch.part.data(), n, padded_dim_)
+                                   : KeptPart(group, kv_head, s);
+    RunSegment(layer, group, kv_head, segments_[s],
+               s + 1 == end ? after : Place{&group, kv_head, &segments_[s + 1]},
+               part, scratch);
+    if (sum != nullptr) kernels_.merge(part, n, padded_dim_, *sum);
+  }
+}
+
+void Attention::RunGroup(const Layer& layer, const Group& group, int kv_head,
                          const Place& after, Scratch& scratch) {
   const int n = queries(group);
-  std::fill_n(scratch.max.begin(), n, kNothing);
-  int run = -1;
-  for (int s = group.segments_begin; s < group.segments_end; ++s) {
-    if (segments_[s].run != run) {
-      run = segments_[s].run;
-      RotateQueries(layer, group, kv_head, run, scratch.rotated.data());
-    }
-    const bool is_last = s + 1 == group.segments_end;
-    RunSegment(layer, group, kv_head, segments_[s],
-               is_last ? after : Place{&group, kv_head, &segments_[s + 1]},
-               scratch);
-    for (int i = 0; i < n; ++i) {
-      if (scratch.part_max[i] == kNothing) continue;
-      float* const out = &scratch.out[i * padded_dim_];
-      const float* const part = &scratch.part[i * padded_dim_];
-      if (scratch.max[i] == kNothing) {
-        std::copy_n(part, padded_dim_, out);
-        scratch.max[i] = scratch.part_max[i];
-        scratch.sum[i] = scratch.part_sum[i];
-      } else {
-        kernels_.merge(part, scratch.part_max[i], scratch.part_sum[i],
-                       padded_dim_, out, &scratch.max[i], &scratch.sum[i]);
-      }
-    }
-  }
-  Finish(layer, group, kv_head, scratch);
+  const AttentionPart sum = PartAt(scratch.sum.data(), n, padded_dim_);
+  Clear(sum, n, padded_dim_);
+  RunSegments(layer, group, kv_head, group.segments_begin, group.segments_end,
+              after, &sum, scratch);
+  Finish(layer, group, kv_head, sum);
 }
 
-int64_t Attention::PartialIndex(const Group& group, int kv_head,
-                                int segment) const {
-  const int n = group.segments_end - group.segments_begin;
-  return (group.partials +
-          (int64_t{kv_head} * n + segment - group.segments_begin) *
-              queries(group)) *
-         (padded_dim_ + 16);
-}
-
-void Attention::RunUnit(const Layer& layer, const Unit& unit, int kv_head,
-                        const Place& after, Scratch& scratch) {
-  const Group& group = groups_[unit.group];
-  int run = -1;
-  for (int s = unit.segments_begin; s < unit.segments_end; ++s) {
-    if (segments_[s].run != run) {
-      run = segments_[s].run;
-      RotateQueries(layer, group, kv_head, run, scratch.rotated.data());
-    }
-    const bool is_last = s + 1 == unit.segments_end;
-    RunSegment(layer, group, kv_head, segments_[s],
-               is_last ? after : Place{&group, kv_head, &segments_[s + 1]},
-               scratch);
-    float* record = &partials_[PartialIndex(group, kv_head, s)];
-    for (int i = 0; i < queries(group); ++i, record += padded_dim_ + 16) {
-      std::copy_n(&scratch.part[i * padded_dim_], padded_dim_, record);
-      record[padded_dim_] = scratch.part_max[i];
-      record[padded_dim_ + 1] = scratch.part_sum[i];
-    }
-  }
+AttentionPart Attention::KeptPart(const Group& group, int kv_head,
+                                  int segment) {
+  const int64_t segments = group.segments_end - group.segments_begin;
+  const int64_t index = kv_head * segments + segment - group.segments_begin;
+  const int n = queries(group);
+  return PartAt(&parts_[group.parts + index * PartFloats(n, padded_dim_)], n,
+                padded_dim_);
 }
 
 void Attention::MergeUnits(const Layer& layer, const Group& group, int kv_head,
                            Scratch& scratch) {
   const int n = queries(group);
-  std::fill_n(scratch.max.begin(), n, kNothing);
+  const AttentionPart sum = PartAt(scratch.sum.data(), n, padded_dim_);
+  Clear(sum, n, padded_dim_);
   for (int s = group.segments_begin; s < group.segments_end; ++s) {
-    const float* record = &partials_[PartialIndex(group, kv_head, s)];
-    for (int i = 0; i < n; ++i, record += padded_dim_ + 16) {
-      const float part_max = record[padded_dim_];
-      const float part_sum = record[padded_dim_ + 1];
-      if (part_max == kNothing) continue;
-      float* const out = &scratch.out[i * padded_dim_];
-      if (scratch.max[i] == kNothing) {
-        std::copy_n(record, padded_dim_, out);
-        scratch.max[i] = part_max;
-        scratch.sum[i] = part_sum;
-      } else {
-        kernels_.merge(record, part_max, part_sum, padded_dim_, out,
-                       &scratch.max[i], &scratch.sum[i]);
-      }
-    }
+    kernels_.merge(KeptPart(group, kv_head, s), n, padded_dim_, sum);
   }
-  Finish(layer, group, kv_head, scratch);
+  Finish(layer, group, kv_head, sum);
 }
 
 void Attention::Finish(const Layer& layer, const Group& group, int kv_head,
-                       const Scratch& scratch) {
+                       const AttentionPart& sum) {
   const int dim = config_.head_dim;
   for (int i = 0; i < queries(group); ++i) {
     const int row = group.first_row + i / heads_per_kv_head_;
     const int head = kv_head * heads_per_kv_head_ + i % heads_per_kv_head_;
     float* const to = layer.attended + row * config_.query_size() + head * dim;
-    const float inverse = 1.0f / scratch.sum[i];
+    const float inverse = 1.0f / sum.sum[i];
     for (int d = 0; d < dim; ++d) {
-      to[d] = scratch.out[i * padded_dim_ + d] * inverse;
+      to[d] = sum.out[i * padded_dim_ + d] * inverse;
     }
   }
   if (group.sums != AttentionSums::kNobodyAsks) {
-    sums_.Finish(group.sums, kv_head, scratch.max.data(), scratch.sum.data());
+    sums_.Finish(group.sums, kv_head, sum.max, sum.sum);
   }
 }
 

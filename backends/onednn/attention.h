@@ -63,7 +63,7 @@ class Attention {
   struct Group {
     int chunk, first_row, rows;
     int segments_begin, segments_end;  // in segments_
-    int64_t partials;                  // index of its first record
+    int64_t parts;                     // where its first one is, in parts_
     int sums;                          // its number in sums_
   };
   // Segments of a group that one thread takes, for each KV head.
@@ -93,16 +93,19 @@ class Attention {
   // there in the order in which they are claimed.
   Place FirstOfGroup(int claim) const;
   Place FirstOfUnit(int claim) const;
-  void RunWhole(const Layer& layer, const Group& group, int kv_head,
+  void PrepareQueries(const Layer& layer, const Group& group, int kv_head,
+                      int run, Scratch& scratch) const;
+  // Adds up what the segments give in `sum`; null: keeps it.
+  void RunSegments(const Layer& layer, const Group& group, int kv_head,
+                   int begin, int end, const Place& after,
+                   const AttentionPart* sum, Scratch& scratch);
+  void RunSegment(const Layer& layer, const Group& group, int kv_head,
+                  const Segment& segment, const Place& next,
+                  const AttentionPart& part, Scratch& scratch);
+  void RunGroup(const Layer& layer, const Group& group, int kv_head,
                 const Place& after, Scratch& scratch);
-  void RunUnit(const Layer& layer, const Unit& unit, int kv_head,
-               const Place& after, Scratch& scratch);
   void MergeUnits(const Layer& layer, const Group& group, int kv_head,
                   Scratch& scratch);
-  void RotateQueries(const Layer& layer, const Group& group, int kv_head,
-                     int run, float* queries) const;
-  void RunSegment(const Layer& layer, const Group& group, int kv_head,
-                  const Segment& segment, const Place& next, Scratch& scratch);
   void Tiles(const Layer& layer, const Group& group, int kv_head,
              const Segment& segment, const void** keys,
              const void** values) const;
@@ -110,13 +113,16 @@ class Attention {
               const Segment& segment, const void* const* next_keys,
               const void** keys, Scratch& scratch) const;
   void Finish(const Layer& layer, const Group& group, int kv_head,
-              const Scratch& scratch);
+              const AttentionPart& sum);
 
+  const cache::KvRun& RunOf(const Group& group, int run) const {
+    return step_.batch().chunks[group.chunk].view->runs[run];
+  }
   int queries(const Group& group) const {
     return group.rows * heads_per_kv_head_;
   }
-  // Records of a group: [kv_head][segment][query].
-  int64_t PartialIndex(const Group& group, int kv_head, int segment) const;
+  // Parts of a group: [kv_head][segment].
+  AttentionPart KeptPart(const Group& group, int kv_head, int segment);
 
   const ModelConfig& config_;
   const Kernels& kernels_;
@@ -132,7 +138,7 @@ class Attention {
   std::vector<Unit> units_;  // empty: groups are not divided
   std::unique_ptr<std::atomic<int>[]> pending_;  // units, [group][kv_head]
   std::vector<int> group_units_;                 // units of a group
-  std::vector<float> partials_;  // records of padded_dim + 16: out, max, sum
+  std::vector<float> parts_;
   std::vector<std::unique_ptr<Scratch>> scratches_;  // by worker
   AttentionSums sums_;
 };

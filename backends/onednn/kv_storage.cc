@@ -29,16 +29,25 @@ KvKernels KvKernelsFor(const Kernels& kernels, cache::KvDtype dtype) {
     case cache::KvDtype::kF32:
       break;
     case cache::KvDtype::kF16:
-      return {kernels.scores_f16, kernels.values_f16, kernels.rebase_f16,
-              kernels.to_f16, HalfToFloat};
+      return {kernels.scores_f16, kernels.values_f16, kernels.rebase_f16, false,
+              kernels.to_f16,     HalfToFloat};
     case cache::KvDtype::kBF16:
-      return {kernels.scores_bf16, kernels.values_bf16, kernels.rebase_bf16,
-              kernels.to_bf16, Bfloat16ToFloat};
+      return {kernels.scores_bf16, kernels.values_bf16,
+              kernels.rebase_bf16, false,
+              kernels.to_bf16,     Bfloat16ToFloat};
     case cache::KvDtype::kInt8:
-      return {kernels.scores_int8, kernels.values_int8, kernels.rebase_int8,
-              nullptr, nullptr};
+      return {kernels.scores_int8,
+              kernels.values_int8,
+              kernels.rebase_int8,
+              true,
+              nullptr,
+              nullptr};
   }
-  return {kernels.scores_f32, kernels.values_f32, kernels.rebase_f32, nullptr,
+  return {kernels.scores_f32,
+          kernels.values_f32,
+          kernels.rebase_f32,
+          false,
+          nullptr,
           nullptr};
 }
 

@@ -34,6 +34,7 @@ struct KvKernels {
   AttentionScores scores;
   AttentionValues values;
   RebaseKeys rebase;
+  bool rounds_queries;  // scores are computed of queries rounded to words
   // Null for floats, which are copied, and for 8-bit numbers, which share
   // scales.
   void (*narrow)(const float* in, int n, uint16_t* out);

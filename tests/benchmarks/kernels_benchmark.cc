@@ -96,8 +96,14 @@ void Segment(benchmark::State& state, const Kernels& kernels,
     keys[j] = &tiles[2 * j * tile];
     values[j] = &tiles[(2 * j + 1) * tile];
   }
+  std::vector<int16_t> rounded(queries * kDim);
+  std::vector<float> scales(queries);
+  for (int i = 0; i < queries; ++i) {
+    scales[i] = kernels.round_query(&query[i * kDim], kDim, &rounded[i * kDim]);
+  }
   for (auto _ : state) {
-    kv.scores(query.data(), queries, kDim, keys, nullptr, scores.data());
+    kv.scores({query.data(), rounded.data(), scales.data(), queries}, kDim,
+              keys, 0, kSegmentTiles, nullptr, scores.data());
     float max, sum;
     for (int i = 0; i < queries; ++i) {
       kernels.softmax(&scores[i * kSegmentTokens], 0, kSegmentTokens, &max,

@@ -235,11 +235,18 @@ class Attender {
 };
 
 void ExpectClose(const std::vector<float>& expected,
-                 const std::vector<float>& actual, const std::string& what) {
+                 const std::vector<float>& actual, const std::string& what,
+                 double tolerance = 1e-4) {
   ASSERT_EQ(expected.size(), actual.size());
   for (size_t i = 0; i < expected.size(); ++i) {
-    ASSERT_NEAR(expected[i], actual[i], 1e-4) << what << ", number " << i;
+    ASSERT_NEAR(expected[i], actual[i], tolerance) << what << ", number " << i;
   }
+}
+
+double Largest(const std::vector<float>& numbers) {
+  double largest = 0;
+  for (const double x : numbers) largest = std::max(largest, std::abs(x));
+  return largest;
 }
 
 class AttentionContract : public ContractTest {
@@ -289,7 +296,9 @@ TEST_P(AttentionContract, LooksAtMovedKeysAsTheReferenceDoes) {
                                   ", offset ", sequence.row_offset));
         const Result a = expected.Attend(sequence);
         const Result b = actual->Attend(sequence);
-        ExpectClose(a.attended, b.attended, "attended");
+        ExpectClose(
+            a.attended, b.attended, "attended",
+            GetParam().AttentionTolerance(info.dtype) * Largest(a.attended));
         ExpectClose(a.sums, b.sums, "sums");
       }
     }

@@ -198,7 +198,11 @@ TEST_P(ModelContract, AMovedSequenceGoesOn) {
     };
     copy(*here, a, *there, b);
     const Rows stayed = here->Read(a, Ids(20, 2), 20);
-    EXPECT_LE(MaxDifference(there->Read(b, Ids(20, 2), 20), stayed), 1e-3);
+    // What is scaled and rounded may fall to a neighbour, 250 times as far away
+    // as floats agree.
+    EXPECT_LE(MaxDifference(there->Read(b, Ids(20, 2), 20), stayed),
+              scaled ? 3e-3 : 1e-3)
+        << name;
   }
 }
 

@@ -236,7 +236,7 @@ TEST_P(OpsContract, AttentionSeesWhatTheRunsSay) {
     ForEachBatch(dtype, [&](OpsPair& pair) {
       pair.Run([&](Ops& ops) { ops.Attention(num_layers() - 1); });
       pair.ExpectChanged(Activation::kAttended,
-                         std::get<0>(GetParam()).attention_tolerance);
+                         std::get<0>(GetParam()).AttentionTolerance(dtype));
       pair.ExpectNothingStored();
     });
   }

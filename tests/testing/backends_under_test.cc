@@ -46,6 +46,7 @@ BackendUnderTest OnednnWith(std::string name, std::string cpu_kernels) {
           .backend = "onednn",
           .cpu_kernels = std::move(cpu_kernels),
           .int8_activations = true,
+          .int8_attention_tolerance = 2e-4,
           .new_ops = NewOnednnOps};
 }
 

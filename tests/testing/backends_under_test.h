@@ -3,6 +3,7 @@
 #ifndef MILLRACE_TESTS_TESTING_BACKENDS_UNDER_TEST_H_
 #define MILLRACE_TESTS_TESTING_BACKENDS_UNDER_TEST_H_
 
+#include <algorithm>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -11,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "backends/backend.h"
 #include "backends/ops.h"
+#include "cache/kv_spec.h"
 
 namespace millrace::testing {
 
@@ -32,6 +34,8 @@ struct BackendUnderTest {
   double product_tolerance = 2e-5;
   // Of attention, a part of the largest result.
   double attention_tolerance = 1e-4;
+  // The same where keys and values have 8 bits.
+  double int8_attention_tolerance = 1e-4;
   // As its models say.
   bool picks_tokens = false;
   // Emulated: long tests leave it out, or run a part of their cases on it,
@@ -52,6 +56,12 @@ struct BackendUnderTest {
   // FAILED_PRECONDITION if this machine cannot run it.
   absl::StatusOr<std::unique_ptr<backends::Backend>> New(
       const backends::BackendOptions& options) const;
+
+  double AttentionTolerance(cache::KvDtype dtype) const {
+    return dtype == cache::KvDtype::kInt8
+               ? std::max(attention_tolerance, int8_attention_tolerance)
+               : attention_tolerance;
+  }
 
   backends::BackendOptions Options(int num_threads) const {
     return {.num_threads = num_threads,

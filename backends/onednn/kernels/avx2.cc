@@ -15,6 +15,7 @@ struct Bfloat16;
 struct Isa {
   using F = __m256;
   using I = __m256i;
+  typedef int32_t P __attribute__((vector_size(32)));
   static constexpr int kLanes = 8;
   static constexpr int kTokens = 2;
   static constexpr int kQueries = 3;
@@ -26,6 +27,7 @@ struct Isa {
   static F Mul(F a, F b) { return _mm256_mul_ps(a, b); }
   static F Fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static F ToFloat(I x) { return _mm256_cvtepi32_ps(x); }
+  static F ToFloat(P x) { return __builtin_convertvector(x, F); }
   static void Store(float* p, F x) { _mm256_storeu_ps(p, x); }
 
   static F Load(const float* p) { return _mm256_loadu_ps(p); }
@@ -59,6 +61,20 @@ struct Isa {
     int32_t four;
     __builtin_memcpy(&four, q, 4);
     return _mm256_set1_epi32(four);
+  }
+
+  static P LoadPairs(const int8_t* a, const int8_t* b) {
+    const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(a));
+    const __m128i y = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(b));
+    return (P)_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(x, y));
+  }
+  static P RepeatPair(const int16_t* pair) {
+    int32_t two;
+    __builtin_memcpy(&two, pair, 4);
+    return two - P{};
+  }
+  static P AddPairs(P sum, P x, P y) {
+    return sum + (P)_mm256_madd_epi16((I)x, (I)y);
   }
 
   struct Sum {

@@ -19,6 +19,10 @@ struct Bfloat16;
 struct Isa : Avx512Base {
   static constexpr bool kBytesNeedOffset = false;
 
+  static P AddPairs(P sum, P x, P y) {
+    return sum + (P)_mm512_madd_epi16((I)x, (I)y);
+  }
+
   struct Sum {
     I sum, words;
 

@@ -2,6 +2,7 @@
 struct Avx512Base {
   using F = __m512;
   using I = __m512i;
+  typedef int32_t P __attribute__((vector_size(64)));
   static constexpr int kLanes = 16;
   static constexpr int kTokens = 8;  // 8 sums, 8 accumulators, 5 others
   static constexpr int kQueries = 6;
@@ -12,6 +13,7 @@ struct Avx512Base {
   static F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F ToFloat(I x) { return _mm512_cvtepi32_ps(x); }
+  static F ToFloat(P x) { return __builtin_convertvector(x, F); }
   static void Store(float* p, F x) { _mm512_storeu_ps(p, x); }
 
   static F Load(const float* p) { return _mm512_loadu_ps(p); }
@@ -45,5 +47,19 @@ struct Avx512Base {
     int32_t four;
     __builtin_memcpy(&four, q, 4);
     return _mm512_set1_epi32(four);
+  }
+
+  // Lane i: a[i] and b[i], each in 16 bits.
+  static P LoadPairs(const int8_t* a, const int8_t* b) {
+    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a));
+    const __m128i y = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
+    return (P)_mm512_cvtepi8_epi16(
+        _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi8(x, y)),
+                                _mm_unpackhi_epi8(x, y), 1));
+  }
+  static P RepeatPair(const int16_t* pair) {
+    int32_t two;
+    __builtin_memcpy(&two, pair, 4);
+    return two - P{};
   }
 };

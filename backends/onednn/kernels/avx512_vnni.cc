@@ -1,5 +1,5 @@
 // AVX-512 with VNNI: vpdpbusd adds four products of unsigned and signed bytes
-// to a 32-bit sum in one instruction.
+// to a 32-bit sum in one instruction, vpdpwssd two of 16-bit numbers.
 #include <immintrin.h>
 
 #include "backends/onednn/kernels/kernels.h"
@@ -14,6 +14,10 @@ struct Bfloat16;
 
 struct Isa : Avx512Base {
   static constexpr bool kBytesNeedOffset = true;
+
+  static P AddPairs(P sum, P x, P y) {
+    return (P)_mm512_dpwssd_epi32((I)sum, (I)x, (I)y);
+  }
 
   struct Sum {
     I sum;

@@ -62,22 +62,41 @@ using FloatProduct = void (*)(const void* weights, int outputs, int cols,
                               const float* x, int tokens, float* out,
                               ptrdiff_t out_stride);
 
-// scores[i][16 j + p] = sum over d of queries[i][d] * keys[j][d][p] for the
-// four tiles j of a segment. Tiles are [head_dim][16], and 8-bit ones are
-// followed by the scales of their tokens, 16 floats; `next_keys` are those of
-// the segment that comes next, to be fetched ahead; null: none.
-using AttentionScores = void (*)(const float* queries, int num_queries,
-                                 int head_dim, const void* const* keys,
+// What scores are computed of: n rows of head_dim. Keys of 8 bits are
+// multiplied by `rounded`, other keys by `floats`; the one that is not read may
+// be null.
+struct AttentionQueries {
+  const float* floats;
+  const int16_t* rounded;  // floats ~ scales[i] * rounded, as round_query says
+  const float* scales;
+  int n;
+};
+
+// scores[i][16 j + p] = sum over d of query i times keys[j][d][p] for the tiles
+// begin <= j < end of the four of a segment. Tiles are [head_dim][16], and
+// 8-bit ones are followed by the scales of their tokens, 16 floats; `next_keys`
+// are those of the segment that comes next, to be fetched ahead; null: none.
+using AttentionScores = void (*)(const AttentionQueries& queries, int head_dim,
+                                 const void* const* keys, int begin, int end,
                                  const void* const* next_keys, float* scores);
 
 // out[i][d] = sum over positions first <= p < last of
 // probabilities[i][p] * values[p / 16][p % 16][d], p ascending. Tiles are
-// [16][head_dim], 8-bit ones followed by scales; `next_values` are fetched
-// ahead.
+// [16][head_dim], 8-bit ones followed by scales, by which probabilities are
+// multiplied and then rounded to 16 bits, a query's largest to 32,767;
+// `next_values` are fetched ahead.
 using AttentionValues = void (*)(const float* probabilities, int num_queries,
                                  int head_dim, const void* const* values,
                                  int first, int last,
                                  const void* const* next_values, float* out);
+
+// What a query has seen: exponentials of scores, less the largest, times
+// values.
+struct AttentionPart {
+  float* out;  // [n][head_dim]
+  float* max;  // [n] the largest scores
+  float* sum;  // [n] of the exponentials
+};
 
 // out[d][p] = number d of key p, turned back by leads[p] positions: pairs of
 // neighbours by the phases leads[p] * steps[d / 2] of 2^64 a turn. `keys` is a
@@ -116,15 +135,23 @@ struct Kernels {
   void (*rotate)(const float* in, const float* cosines, const float* sines,
                  float scale, int n, float* out);
 
+  // Rounds a query for keys of 8 bits: out = in / scale, the largest of them
+  // 32,767, or 16,383 if n is above 512, so that n products fit in 32 bits.
+  // Returns the scale: NaN if a number is none or infinite. n is a multiple of
+  // 16, at most 1,024.
+  float (*round_query)(const float* in, int n, int16_t* out);
+
   // scores[i] = exp(scores[i] - max) for first <= i < last, else 0, of the 64
   // scores of a segment; returns max and the sum.
   // REQUIRES: first < last.
   void (*softmax)(float* scores, int first, int last, float* max, float* sum);
 
-  // Adds a partial result of `head_dim` values to an accumulated one:
-  // (out, max, sum) <- both, rescaled to the larger maximum.
-  void (*merge)(const float* part, float part_max, float part_sum, int head_dim,
-                float* out, float* max, float* sum);
+  // Adds partial results of n queries to accumulated ones, in place: (out, max,
+  // sum) <- both, rescaled to the larger maximum. Rows of `part` and `out` have
+  // `head_dim` values. A maximum of -infinity: there is nothing yet, and `out`
+  // and `sum` are 0; or nothing to add, whatever `part` holds.
+  void (*merge)(const AttentionPart& part, int n, int head_dim,
+                const AttentionPart& to);
 
   AttentionScores scores_f32;
   AttentionScores scores_f16;

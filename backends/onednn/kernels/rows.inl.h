@@ -1,11 +1,13 @@
 // Operations on rows of floats, in vectors of 16 that the compiler splits for
-// narrower machines. Every step is one rounded operation (no contraction), so
-// every instruction set gives the same bits.
+// narrower machines. Every step is one rounded operation, a fused multiply-add
+// where one is written and none elsewhere, so every instruction set gives the
+// same bits.
 
 typedef float V16 __attribute__((vector_size(64)));
 typedef int32_t I16 __attribute__((vector_size(64)));
 typedef int8_t B16 __attribute__((vector_size(16)));
 typedef uint32_t U16 __attribute__((vector_size(64)));
+typedef int16_t W16 __attribute__((vector_size(32)));
 typedef uint16_t H16 __attribute__((vector_size(32)));
 
 inline V16 Load16(const float* p) {
@@ -63,22 +65,36 @@ inline I16 RoundToInt(V16 x) {
   return (I16)(x + kRound) - (I16)Broadcast16(kRound);
 }
 
+// a * b + c, rounded once.
+inline V16 MultiplyAdd(V16 a, V16 b, V16 c) {
+  float x[16], y[16], sums[16];
+  Store16(x, a);
+  Store16(y, b);
+  Store16(sums, c);
+  for (int i = 0; i < 16; ++i) sums[i] = __builtin_fmaf(x[i], y[i], sums[i]);
+  return Load16(sums);
+}
+
 // e^x within 2 units in the last place for x in [-87, 88], clamped beyond.
 // x = n ln 2 + r, |r| <= ln 2 / 2; e^r by its Taylor polynomial.
-inline V16 Exp(V16 x) {
-  x = x < -87.0f ? Broadcast16(-87.0f) : x;
-  x = x > 88.0f ? Broadcast16(88.0f) : x;
-  const V16 n = (x * 1.44269504f + kRound) - kRound;
-  const V16 r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  V16 p = r * (1.0f / 5040) + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const I16 exponent = (RoundToInt(n) + 127) << 23;
-  return p * (V16)exponent;
+inline __attribute__((always_inline)) V16 Exp(V16 x) {
+  const V16 low = Broadcast16(-87.0f), high = Broadcast16(88.0f);
+  x = low > x ? low : x;
+  x = high < x ? high : x;
+  // n in the lowest bits, as in RoundToInt.
+  const V16 shifted =
+      MultiplyAdd(x, Broadcast16(1.44269504f), Broadcast16(kRound));
+  const V16 n = shifted - kRound;
+  V16 r = MultiplyAdd(n, Broadcast16(-0.693359375f), x);
+  r = MultiplyAdd(n, Broadcast16(2.12194440e-4f), r);
+  V16 p = MultiplyAdd(r, Broadcast16(1.0f / 5040), Broadcast16(1.0f / 720));
+  p = MultiplyAdd(p, r, Broadcast16(1.0f / 120));
+  p = MultiplyAdd(p, r, Broadcast16(1.0f / 24));
+  p = MultiplyAdd(p, r, Broadcast16(1.0f / 6));
+  p = MultiplyAdd(p, r, Broadcast16(0.5f));
+  p = MultiplyAdd(p, r, Broadcast16(1.0f));
+  p = MultiplyAdd(p, r, Broadcast16(1.0f));
+  return p * (V16)(((I16)shifted << 23) + (127 << 23));
 }
 
 void RmsNorm(const float* in, const float* weight, int n, float epsilon,
@@ -104,37 +120,53 @@ void RmsNorm(const float* in, const float* weight, int n, float epsilon,
 // Below this a block counts as zero: 127 / max would overflow.
 inline constexpr float kTiny = 1e-36f;
 
-inline void QuantiseBlock(const float* in, int b, int t,
-                          const QuantisedPanel& panel) {
-  const V16 x[2] = {Load16(in), Load16(in + 16)};
-  V16 magnitude[2];
-  for (int k = 0; k < 2; ++k) magnitude[k] = (V16)((I16)x[k] & 0x7fffffff);
-  const float max =
-      Max16(magnitude[0] > magnitude[1] ? magnitude[0] : magnitude[1]);
-  const float inverse = max > kTiny ? 127.0f / max : 0.0f;
-  const float d = max > kTiny ? max / 127.0f : 0.0f;
+inline float LargestOf32(const float* in) {
+  const V16 x = Load16(in), y = Load16(in + 16);
+  const V16 a = (V16)((I16)x & 0x7fffffff), b = (V16)((I16)y & 0x7fffffff);
+  return Max16(a > b ? a : b);
+}
+
+// Writes a block's bytes, 4 at a time, and returns their sum.
+inline int32_t QuantiseBlock(const float* in, float inverse, int width,
+                             int8_t* out) {
   I16 sums = {};
   int8_t q[32];
   for (int k = 0; k < 2; ++k) {
-    const I16 rounded = RoundToInt(x[k] * inverse);
+    const I16 rounded = RoundToInt(Load16(in + 16 * k) * inverse);
     const B16 bytes = __builtin_convertvector(rounded, B16);
     __builtin_memcpy(q + 16 * k, &bytes, 16);
     sums = sums + rounded;
   }
-  const int32_t sum = Sum16(sums);
-  int8_t* const to =
-      panel.q + (static_cast<ptrdiff_t>(b) * 8 * panel.width + t) * 4;
   for (int j = 0; j < 8; ++j) {
-    __builtin_memcpy(to + j * 4 * panel.width, q + 4 * j, 4);
+    __builtin_memcpy(out + j * 4 * width, q + 4 * j, 4);
   }
-  const int at = b * panel.width + t;
-  panel.d[at] = d;
-  panel.s[at] = d * static_cast<float>(sum);
-  panel.c[at] = -128 * sum;
+  return Sum16(sums);
 }
 
+// Sixteen blocks at a time: their scales are computed together.
 void Quantise(const float* in, int blocks, int t, const QuantisedPanel& panel) {
-  for (int b = 0; b < blocks; ++b) QuantiseBlock(in + 32 * b, b, t, panel);
+  const int width = panel.width;
+  for (int first = 0; first < blocks; first += 16) {
+    const int n = blocks - first < 16 ? blocks - first : 16;
+    const float* const from = in + 32 * first;
+    float largest[16] = {}, d[16], inverse[16];
+    for (int b = 0; b < n; ++b) largest[b] = LargestOf32(from + 32 * b);
+    for (int b = 0; b < 16; ++b) {
+      d[b] = largest[b] > kTiny ? largest[b] / 127.0f : 0.0f;
+      inverse[b] = largest[b] > kTiny ? 127.0f / largest[b] : 0.0f;
+    }
+    int8_t* const q =
+        panel.q + (static_cast<ptrdiff_t>(first) * 8 * width + t) * 4;
+    for (int b = 0; b < n; ++b) {
+      const int32_t sum =
+          QuantiseBlock(from + 32 * b, inverse[b], width,
+                        q + static_cast<ptrdiff_t>(b) * 32 * width);
+      const int at = (first + b) * width + t;
+      panel.d[at] = d[b];
+      panel.s[at] = d[b] * static_cast<float>(sum);
+      panel.c[at] = -128 * sum;
+    }
+  }
 }
 
 void SiluMul(float* gate, const float* up, int n) {
@@ -155,42 +187,68 @@ void Rotate(const float* in, const float* cosines, const float* sines,
   }
 }
 
-void Softmax(float* scores, int first, int last, float* max, float* sum) {
+// Of the sixteens begin <= j < end, which have all visible positions.
+inline __attribute__((always_inline)) void SoftmaxOf(float* scores, int first,
+                                                     int last, int begin,
+                                                     int end, float* max,
+                                                     float* sum) {
   const I16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   const V16 lowest = Broadcast16(-__builtin_inff());
-  V16 x[kSegmentTiles];
   V16 top = lowest;
-  for (int j = 0; j < kSegmentTiles; ++j) {
+#pragma GCC unroll 4
+  for (int j = begin; j < end; ++j) {
     const I16 p = lane + 16 * j;
     const I16 seen = (p >= first) & (p < last);
-    x[j] = seen ? Load16(scores + 16 * j) : lowest;
-    top = x[j] > top ? x[j] : top;
+    const V16 x = seen ? Load16(scores + 16 * j) : lowest;
+    top = x > top ? x : top;
   }
   *max = Max16(top);
   V16 total = {};
-  for (int j = 0; j < kSegmentTiles; ++j) {
+#pragma GCC unroll 4
+  for (int j = begin; j < end; ++j) {
     const I16 p = lane + 16 * j;
     const I16 seen = (p >= first) & (p < last);
-    const V16 e = seen ? Exp(x[j] - *max) : V16{};
+    const V16 e = seen ? Exp(Load16(scores + 16 * j) - *max) : V16{};
     Store16(scores + 16 * j, e);
     total = total + e;
   }
   *sum = Sum16(total);
 }
 
-void Merge(const float* part, float part_max, float part_sum, int head_dim,
-           float* out, float* max, float* sum) {
-  const float top = part_max > *max ? part_max : *max;
-  V16 difference = {};
-  difference[0] = *max - top;
-  difference[1] = part_max - top;
-  const V16 factors = Exp(difference);
-  const float keep = factors[0], add = factors[1];
-  for (int i = 0; i < head_dim; i += 16) {
-    Store16(out + i, Load16(out + i) * keep + Load16(part + i) * add);
+// Sixteens that nobody sees are not read: their scores may not be computed.
+void Softmax(float* scores, int first, int last, float* max, float* sum) {
+  if (first == 0 && last == kSegmentTokens) {
+    return SoftmaxOf(scores, 0, kSegmentTokens, 0, kSegmentTiles, max, sum);
   }
-  *max = top;
-  *sum = *sum * keep + part_sum * add;
+  const int begin = first / 16, end = (last + 15) / 16;
+  SoftmaxOf(scores, first, last, begin, end, max, sum);
+  for (int p = 0; p < 16 * begin; p += 16) Store16(scores + p, V16{});
+  for (int p = 16 * end; p < kSegmentTokens; p += 16) {
+    Store16(scores + p, V16{});
+  }
+}
+
+void Merge(const AttentionPart& part, int n, int head_dim,
+           const AttentionPart& to) {
+  for (int first = 0; first < n; first += 16) {
+    const int rows = n - first < 16 ? n - first : 16;
+    V16 old_max = {}, new_max = {};
+    __builtin_memcpy(&old_max, to.max + first, rows * sizeof(float));
+    __builtin_memcpy(&new_max, part.max + first, rows * sizeof(float));
+    const V16 top = new_max > old_max ? new_max : old_max;
+    const V16 keep = Exp(old_max - top), add = Exp(new_max - top);
+    for (int k = 0; k < rows; ++k) {
+      const int i = first + k;
+      if (part.max[i] == -__builtin_inff()) continue;
+      float* const out = to.out + i * head_dim;
+      for (int d = 0; d < head_dim; d += 16) {
+        Store16(out + d, Load16(out + d) * keep[k] +
+                             Load16(part.out + i * head_dim + d) * add[k]);
+      }
+      to.max[i] = top[k];
+      to.sum[i] = to.sum[i] * keep[k] + part.sum[i] * add[k];
+    }
+  }
 }
 
 void AddProbabilities(const float* probabilities, const float* factors,
@@ -212,34 +270,66 @@ void AddProbabilities(const float* probabilities, const float* factors,
   }
 }
 
-// Scales have 16 significant bits, to nearest even; a vector without a number
-// of 2^-100 is zero, one with an infinity or a NaN is NaN.
-float ToInt8(const float* in, int n, int8_t* out) {
-  constexpr int32_t kSmallest = 27 << 23, kInfinity = 255 << 23;
+// A vector without a number of 2^-100 is zero, one with an infinity or a NaN is
+// NaN: so says the largest magnitude, as an integer that NaN makes largest.
+inline constexpr int32_t kSmallest = 27 << 23, kInfinity = 255 << 23;
+
+inline int32_t LargestMagnitude(const float* in, int n) {
   I16 top = {};
   for (int i = 0; i < n; i += 16) {
     const I16 magnitude = (I16)Load16(in + i) & 0x7fffffff;
     top = magnitude > top ? magnitude : top;
   }
-  const int32_t largest = Reduce<Maximum, I8, I4>(top);
-  if (largest < kSmallest || largest >= kInfinity) {
-    for (int i = 0; i < n; ++i) out[i] = 0;
-    return largest < kSmallest ? 0.0f : __builtin_nanf("");
+  return Reduce<Maximum, I8, I4>(top);
+}
+
+inline float FloatOf(uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
+template <class Narrow, class Out>
+inline float RoundedBy(float scale, const float* in, int n, Out* out) {
+  const float inverse = 1.0f / scale;
+  for (int i = 0; i < n; i += 16) {
+    const Narrow narrow =
+        __builtin_convertvector(RoundToInt(Load16(in + i) * inverse), Narrow);
+    __builtin_memcpy(out + i, &narrow, sizeof(narrow));
   }
-  float scale;
-  __builtin_memcpy(&scale, &largest, sizeof(scale));
-  scale = scale / 127.0f;
+  return scale;
+}
+
+template <class Out>
+inline float RoundedToNothing(int32_t largest, int n, Out* out) {
+  for (int i = 0; i < n; ++i) out[i] = 0;
+  return largest < kSmallest ? 0.0f : __builtin_nanf("");
+}
+
+// Scales have 16 significant bits, to nearest even.
+float ToInt8(const float* in, int n, int8_t* out) {
+  const int32_t largest = LargestMagnitude(in, n);
+  if (largest < kSmallest || largest >= kInfinity) {
+    return RoundedToNothing(largest, n, out);
+  }
+  const float scale = FloatOf(largest) / 127.0f;
   uint32_t bits;
   __builtin_memcpy(&bits, &scale, sizeof(bits));
   bits = (bits + 0x7f + (bits >> 8 & 1)) & ~0xffu;
-  __builtin_memcpy(&scale, &bits, sizeof(scale));
-  const float inverse = 1.0f / scale;
-  for (int i = 0; i < n; i += 16) {
-    const B16 bytes =
-        __builtin_convertvector(RoundToInt(Load16(in + i) * inverse), B16);
-    __builtin_memcpy(out + i, &bytes, sizeof(bytes));
+  return RoundedBy<B16>(FloatOf(bits), in, n, out);
+}
+
+// The largest magnitude becomes `limit`.
+inline float RoundToWords(const float* in, int n, float limit, int16_t* out) {
+  const int32_t largest = LargestMagnitude(in, n);
+  if (largest < kSmallest || largest >= kInfinity) {
+    return RoundedToNothing(largest, n, out);
   }
-  return scale;
+  return RoundedBy<W16>(FloatOf(largest) / limit, in, n, out);
+}
+
+float RoundQuery(const float* in, int n, int16_t* out) {
+  return RoundToWords(in, n, n > 512 ? 16383.0f : 32767.0f, out);
 }
 
 // A bfloat16 is the upper half of a float: adding just less than half of its

@@ -15,6 +15,7 @@ struct Bfloat16;
 // Four lanes: what every 64-bit CPU has.
 struct Isa {
   typedef float F __attribute__((vector_size(16)));
+  typedef int32_t P __attribute__((vector_size(16)));
   static constexpr int kLanes = 4;
   static constexpr int kQueries = 1;
   static constexpr int kScoreTiles = 1;
@@ -41,6 +42,20 @@ struct Isa {
   }
   static F Load(const int8_t* p) {
     return F{float(p[0]), float(p[1]), float(p[2]), float(p[3])};
+  }
+  static F ToFloat(P x) { return __builtin_convertvector(x, F); }
+  static int32_t Pair(int16_t a, int16_t b) {
+    return static_cast<uint16_t>(a) | static_cast<int32_t>(b) * 65536;
+  }
+  static P LoadPairs(const int8_t* a, const int8_t* b) {
+    return P{Pair(a[0], b[0]), Pair(a[1], b[1]), Pair(a[2], b[2]),
+             Pair(a[3], b[3])};
+  }
+  static P RepeatPair(const int16_t* pair) {
+    return Pair(pair[0], pair[1]) - P{};
+  }
+  static P AddPairs(P sum, P x, P y) {
+    return sum + (x << 16 >> 16) * (y << 16 >> 16) + (x >> 16) * (y >> 16);
   }
   static void StoreHalf(uint16_t* p, F x) {
     for (int i = 0; i < kLanes; ++i) p[i] = FloatToHalf(x[i]);

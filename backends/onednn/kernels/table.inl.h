@@ -27,6 +27,7 @@ constexpr Kernels MakeKernels(const char* name) {
       .quantise = Quantise,
       .silu_mul = SiluMul,
       .rotate = Rotate,
+      .round_query = RoundQuery,
       .softmax = Softmax,
       .merge = Merge,
       .scores_f32 = Scores<float>,

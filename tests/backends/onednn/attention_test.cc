@@ -1,8 +1,10 @@
 // Attention over one segment, of every table of kernels that this machine can
 // run and every dtype of keys and values, against sums in double precision.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -45,6 +47,7 @@ struct Tiles {
       if (dtype == KvDtype::kInt8) {
         const float scale = RoundToScaledInt8(vector, q.data());
         std::memcpy(tile + size + 4 * (p % 16), &scale, 4);
+        scales.push_back(scale);
       }
       testing::Round(absl::MakeSpan(vector), dtype);
       for (int d = 0; d < head_dim; ++d) {
@@ -75,6 +78,7 @@ struct Tiles {
   }
 
   std::vector<float> numbers;
+  std::vector<float> scales;  // of 8 bits
   std::vector<uint8_t> stored;
   const void* tiles[kSegmentTiles];
 };
@@ -83,32 +87,84 @@ class SegmentTest
     : public ::testing::TestWithParam<std::tuple<const Kernels*, KvDtype>> {
  protected:
   KvDtype dtype() const { return std::get<1>(GetParam()); }
-  KvKernels kernels() const {
-    return KvKernelsFor(*std::get<0>(GetParam()), dtype());
-  }
+  const Kernels& table() const { return *std::get<0>(GetParam()); }
+  KvKernels kernels() const { return KvKernelsFor(table(), dtype()); }
 };
 
-TEST_P(SegmentTest, ScoresAreProductsOfQueriesAndKeys) {
+// Queries as the kernels take them, and what they mean to keys of a dtype.
+struct Queries {
+  Queries(const Kernels& kernels, KvDtype dtype, int n, int dim)
+      : floats(RandomFloats(n * dim, 2)), rounded(n * dim), scales(n) {
+    for (int i = 0; i < n; ++i) {
+      scales[i] = kernels.round_query(&floats[i * dim], dim, &rounded[i * dim]);
+    }
+    for (int i = 0; i < n * dim; ++i) {
+      numbers.push_back(dtype == KvDtype::kInt8
+                            ? double{scales[i / dim]} * rounded[i]
+                            : double{floats[i]});
+    }
+  }
+
+  AttentionQueries all() const {
+    return {floats.data(), rounded.data(), scales.data(),
+            static_cast<int>(scales.size())};
+  }
+
+  std::vector<float> floats;
+  std::vector<int16_t> rounded;
+  std::vector<float> scales;
+  std::vector<double> numbers;
+};
+
+TEST_P(SegmentTest, ScoresAreProductsOfQueriesAndKeysOfTheTilesAskedFor) {
+  const std::pair<int, int> ranges[] = {{0, 4}, {0, 1}, {1, 4}, {2, 4}};
   for (const int dim : kHeadDims) {
     for (int n = 1; n <= 7; ++n) {
       const Tiles keys(dim, dtype(), /*keys=*/true, 1);
-      const std::vector<float> queries = RandomFloats(n * dim, 2);
-      std::vector<float> scores(n * kSegmentTokens);
-      kernels().scores(queries.data(), n, dim, keys.tiles, nullptr,
-                       scores.data());
-      for (int i = 0; i < n * kSegmentTokens; ++i) {
-        const int query = i / kSegmentTokens, p = i % kSegmentTokens;
-        double expected = 0;
-        for (int d = 0; d < dim; ++d) {
-          expected += double{queries[query * dim + d]} *
-                      keys.numbers[p / 16 * 16 * dim + d * 16 + p % 16];
+      const Queries queries(table(), dtype(), n, dim);
+      for (const auto& [begin, end] : ranges) {
+        std::vector<float> scores(n * kSegmentTokens, 77.0f);
+        kernels().scores(queries.all(), dim, keys.tiles, begin, end, nullptr,
+                         scores.data());
+        for (int i = 0; i < n * kSegmentTokens; ++i) {
+          const int query = i / kSegmentTokens, p = i % kSegmentTokens;
+          const bool asked = begin <= p / 16 && p / 16 < end;
+          double expected = asked ? 0 : 77;
+          for (int d = 0; asked && d < dim; ++d) {
+            expected += queries.numbers[query * dim + d] *
+                        keys.numbers[p / 16 * 16 * dim + d * 16 + p % 16];
+          }
+          ASSERT_NEAR(scores[i], expected, 1e-4)
+              << "position " << p << " of query " << query << ", dim " << dim;
         }
-        ASSERT_NEAR(scores[i], expected, 1e-4)
-            << "position " << p << " of query " << query << ", dim " << dim;
       }
     }
   }
 }
+
+// Probabilities as they are multiplied by values of a dtype: by those of 8 bits
+// with the value's scale, in steps of the largest over 32,767.
+struct Meant {
+  Meant(const float* weights, const Tiles& values, int first, int last)
+      : weights(weights, weights + kSegmentTokens) {
+    if (values.scales.empty()) return;
+    double largest = 0;
+    for (int p = first; p < last; ++p) {
+      largest =
+          std::max(largest, std::abs(double{weights[p]} * values.scales[p]));
+    }
+    const double step = largest / 32767;
+    for (int p = first; p < last; ++p) {
+      const double scale = values.scales[p];
+      this->weights[p] =
+          std::nearbyint(weights[p] * scale / step) * step / scale;
+    }
+    tolerance += 127 * step;  // a tie that floats see otherwise
+  }
+
+  std::vector<double> weights;
+  double tolerance = 1e-4;
+};
 
 TEST_P(SegmentTest, ValuesAreWeighedWhereTheyAreVisible) {
   const std::pair<int, int> ranges[] = {{0, 64}, {0, 1}, {63, 64}, {15, 33}};
@@ -121,13 +177,16 @@ TEST_P(SegmentTest, ValuesAreWeighedWhereTheyAreVisible) {
       std::vector<float> out(kQueries * dim);
       kernels().values(weights.data(), kQueries, dim, values.tiles, first, last,
                        nullptr, out.data());
-      for (int i = 0; i < kQueries * dim; ++i) {
-        double expected = 0;
-        for (int p = first; p < last; ++p) {
-          expected += double{weights[i / dim * kSegmentTokens + p]} *
-                      values.numbers[p * dim + i % dim];
+      for (int i = 0; i < kQueries; ++i) {
+        const Meant meant(&weights[i * kSegmentTokens], values, first, last);
+        for (int d = 0; d < dim; ++d) {
+          double expected = 0;
+          for (int p = first; p < last; ++p) {
+            expected += meant.weights[p] * values.numbers[p * dim + d];
+          }
+          ASSERT_NEAR(out[i * dim + d], expected, meant.tolerance)
+              << "number " << d << " of " << dim << ", query " << i;
         }
-        ASSERT_NEAR(out[i], expected, 1e-4) << "number " << i << " of " << dim;
       }
     }
   }
@@ -147,6 +206,103 @@ INSTANTIATE_TEST_SUITE_P(
       return absl::StrCat(std::get<0>(info.param)->name, "_",
                           KvDtypeName(std::get<1>(info.param)));
     });
+
+// A segment of keys and values of 8 bits, and what comes of five queries.
+struct EightBitSegment {
+  static constexpr int kDim = 48, kQueries = 5;
+
+  explicit EightBitSegment(const Kernels& kernels)
+      : queries(kernels, KvDtype::kInt8, kQueries, kDim) {}
+
+  void Run(const Kernels& kernels) {
+    kernels.scores_int8(queries.all(), kDim, keys.tiles, 0, kSegmentTiles,
+                        nullptr, scores.data());
+    kernels.values_int8(weights.data(), kQueries, kDim, values.tiles, 3, 60,
+                        nullptr, out.data());
+  }
+
+  Queries queries;
+  Tiles keys = Tiles(kDim, KvDtype::kInt8, /*keys=*/true, 5);
+  Tiles values = Tiles(kDim, KvDtype::kInt8, /*keys=*/false, 6);
+  std::vector<float> weights = RandomFloats(kQueries * kSegmentTokens, 7);
+  std::vector<float> scores = std::vector<float>(kQueries * kSegmentTokens);
+  std::vector<float> out = std::vector<float>(kQueries * kDim);
+};
+
+TEST(EightBitSegmentTest, HasTheSameBitsInEveryTable) {
+  EightBitSegment scalar(kScalarKernels);
+  scalar.Run(kScalarKernels);
+  for (const Kernels* kernels : SupportedKernels()) {
+    EightBitSegment segment(*kernels);
+    segment.Run(*kernels);
+    EXPECT_EQ(segment.scores, scalar.scores) << kernels->name;
+    EXPECT_EQ(segment.out, scalar.out) << kernels->name;
+  }
+}
+
+// A vector that held a NaN has a scale that is one (to_int8).
+TEST(EightBitSegmentTest, WhatIsNoNumberShowsWhereItIsSeenAndNowhereElse) {
+  constexpr int kDim = EightBitSegment::kDim;
+  constexpr float kBad = std::numeric_limits<float>::quiet_NaN();
+  for (const Kernels* kernels : SupportedKernels()) {
+    EightBitSegment segment(*kernels);
+    const auto spoil = [&](Tiles& tiles, int p) {
+      const int64_t tile = 16 * kDim + 64;
+      std::memcpy(&tiles.stored[p / 16 * tile + 16 * kDim + 4 * (p % 16)],
+                  &kBad, 4);
+    };
+    spoil(segment.keys, 17);
+    spoil(segment.values, 2);   // before the first that is seen
+    spoil(segment.values, 60);  // behind the last
+    segment.Run(*kernels);
+    for (size_t i = 0; i < segment.scores.size(); ++i) {
+      EXPECT_EQ(std::isnan(segment.scores[i]), i % kSegmentTokens == 17);
+    }
+    for (const float x : segment.out) EXPECT_TRUE(std::isfinite(x));
+    spoil(segment.values, 3);
+    segment.Run(*kernels);
+    for (const float x : segment.out) EXPECT_TRUE(std::isnan(x));
+  }
+}
+
+TEST(EightBitSegmentTest, QueriesKeepSixteenBits) {
+  for (const Kernels* kernels : SupportedKernels()) {
+    for (const int n : {16, 48, 1024}) {
+      const std::vector<float> in = RandomFloats(n, 8);
+      std::vector<int16_t> out(n);
+      const float scale = kernels->round_query(in.data(), n, out.data());
+      float largest = 0;
+      for (const float x : in) largest = std::max(largest, std::abs(x));
+      EXPECT_FLOAT_EQ(scale, largest / (n > 512 ? 16383 : 32767));
+      for (int i = 0; i < n; ++i) {
+        EXPECT_NEAR(scale * out[i], in[i], 0.501 * scale) << kernels->name;
+      }
+    }
+  }
+}
+
+// All numbers at their largest: sums that just fit.
+TEST(EightBitSegmentTest, LargeHeadsDoNotOverflow) {
+  for (const int dim : {512, 528, 1024}) {
+    Tiles keys(dim, KvDtype::kInt8, /*keys=*/true, 5);
+    for (int j = 0; j < kSegmentTiles; ++j) {
+      std::memset(const_cast<void*>(keys.tiles[j]), 127, 16 * dim);
+    }
+    const std::vector<float> query(dim, 3.0f);
+    std::vector<int16_t> rounded(dim);
+    for (const Kernels* kernels : SupportedKernels()) {
+      const float scale =
+          kernels->round_query(query.data(), dim, rounded.data());
+      std::vector<float> scores(kSegmentTokens);
+      kernels->scores_int8({query.data(), rounded.data(), &scale, 1}, dim,
+                           keys.tiles, 0, kSegmentTiles, nullptr,
+                           scores.data());
+      for (int p = 0; p < kSegmentTokens; ++p) {
+        EXPECT_FLOAT_EQ(scores[p], 127.0 * 3 * dim * keys.scales[p]);
+      }
+    }
+  }
+}
 
 class NarrowTest : public ::testing::TestWithParam<const Kernels*> {};
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/casts.h"
 #include "backends/onednn/activations.h"
 #include "backends/onednn/cpu_kernels.h"
 #include "backends/quant/half.h"
@@ -31,8 +32,9 @@ Quantised QuantiseRow(const Kernels& kernels, const std::vector<float>& in) {
   const int blocks = static_cast<int>(in.size()) / 32;
   Quantised out{std::vector<int8_t>(in.size()), std::vector<float>(blocks),
                 std::vector<float>(blocks), std::vector<int32_t>(blocks)};
-  kernels.quantise(in.data(), blocks, 0,
-                   {out.q.data(), out.d.data(), out.s.data(), out.c.data(), 1, false});
+  kernels.quantise(
+      in.data(), blocks, 0,
+      {out.q.data(), out.d.data(), out.s.data(), out.c.data(), 1, false});
   return out;
 }
 
@@ -139,15 +141,54 @@ TEST_P(RowsTest, SoftmaxLooksAtTheVisiblePositionsAlone) {
   }
 }
 
+// NaNs of any payload, where they are seen.
+TEST_P(RowsTest, SoftmaxDoesNotHideWhatIsNoNumber) {
+  for (const uint32_t bits : {0x7fc00000u, 0x7fc00001u, 0xffc12345u}) {
+    std::vector<float> scores = RandomFloats(kSegmentTokens, 3);
+    scores[20] = absl::bit_cast<float>(bits);
+    float max, sum;
+    kernels().softmax(scores.data(), 0, kSegmentTokens, &max, &sum);
+    EXPECT_TRUE(std::isnan(scores[20])) << bits;
+    EXPECT_TRUE(std::isnan(sum)) << bits;
+  }
+}
+
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
 TEST_P(RowsTest, MergesPartsAtTheLargerMaximum) {
-  std::vector<float> out(16, 1.0f);
-  const std::vector<float> part(16, 10.0f);
-  float max = 0.0f, sum = 2.0f;
   const float later = std::log(4.0f);
-  kernels().merge(part.data(), later, 3.0f, 16, out.data(), &max, &sum);
-  EXPECT_EQ(max, later);
-  EXPECT_NEAR(sum, 2.0 / 4 + 3, 1e-6);
-  for (const float x : out) EXPECT_NEAR(x, 1.0 / 4 + 10, 1e-5);
+  // Of three queries: both larger and smaller later, and one like the first.
+  std::vector<float> out(3 * 16, 1.0f), part(3 * 16, 10.0f);
+  std::vector<float> max = {0.0f, later, 0.0f}, sum = {2.0f, 2.0f, 2.0f};
+  std::vector<float> part_max = {later, 0.0f, later}, part_sum(3, 3.0f);
+  kernels().merge({part.data(), part_max.data(), part_sum.data()}, 3, 16,
+                  {out.data(), max.data(), sum.data()});
+  EXPECT_EQ(max, std::vector<float>(3, later));
+  const double sums[] = {2.0 / 4 + 3, 2 + 3.0 / 4, 2.0 / 4 + 3};
+  const double outs[] = {1.0 / 4 + 10, 1 + 10.0 / 4, 1.0 / 4 + 10};
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_NEAR(sum[i], sums[i], 1e-6);
+    for (int d = 0; d < 16; ++d) EXPECT_NEAR(out[16 * i + d], outs[i], 1e-5);
+  }
+}
+
+TEST_P(RowsTest, MergingWithNothingGivesTheOtherToTheBit) {
+  constexpr int kRows = 37;  // more than two vectors
+  const std::vector<float> values = RandomFloats(kRows * 16, 5);
+  const std::vector<float> maxima = RandomFloats(kRows, 6);
+  const std::vector<float> sums(kRows, 1.5f);
+  std::vector<float> out(kRows * 16, 0.0f), max(kRows, kNothing), sum(kRows, 0);
+  std::vector<float> part = values, part_max = maxima, part_sum = sums;
+  const AttentionPart to = {out.data(), max.data(), sum.data()};
+  const AttentionPart from = {part.data(), part_max.data(), part_sum.data()};
+  kernels().merge(from, kRows, 16, to);
+  part_max.assign(kRows, kNothing);
+  part.assign(kRows * 16, NAN);
+  part_sum.assign(kRows, NAN);
+  kernels().merge(from, kRows, 16, to);
+  EXPECT_EQ(out, values);
+  EXPECT_EQ(max, maxima);
+  EXPECT_EQ(sum, sums);
 }
 
 TEST_P(RowsTest, NarrowsToHalfLikeTheScalarConversion) {

@@ -48,14 +48,14 @@ void CountGroup(const uint8_t* group, int blocks, const QuantisedPanel& x,
 }
 
 template <auto kScores>
-void CountKeys(const float* queries, int num_queries, int head_dim,
-               const void* const* keys, const void* const* next_keys,
-               float* scores) {
+void CountKeys(const AttentionQueries& queries, int head_dim,
+               const void* const* keys, int begin, int end,
+               const void* const* next_keys, float* scores) {
   {
     const std::lock_guard lock(mutex);
-    seen.key_tiles.insert(keys, keys + kSegmentTiles);
+    seen.key_tiles.insert(keys + begin, keys + end);
   }
-  (real->*kScores)(queries, num_queries, head_dim, keys, next_keys, scores);
+  (real->*kScores)(queries, head_dim, keys, begin, end, next_keys, scores);
 }
 
 template <auto kValues>
