@@ -44,6 +44,16 @@ std::pair<int64_t, int64_t> Visible(const cache::KvRun& run, int64_t c) {
           std::min(c + 1, run.end_position())};
 }
 
+// The same, counted from the first position of a segment.
+SeenPositions Seen(const cache::KvRun& run, int64_t c, int64_t segment) {
+  const auto [begin, end] = Visible(run, c);
+  const auto within = [&](int64_t c) {
+    return static_cast<int>(
+        std::clamp<int64_t>(c - segment, 0, kSegmentTokens));
+  };
+  return {within(begin), within(end)};
+}
+
 }  // namespace
 
 // What a worker has while it computes a group.
@@ -54,10 +64,11 @@ struct Attention::Scratch {
         rounded(queries * padded_dim),
         scales(queries),
         scores(queries * kSegmentTokens),
+        seen(queries),
         part(PartFloats(queries, padded_dim)),
         sum(PartFloats(queries, padded_dim)) {}
   static int64_t Bytes(int queries, int padded_dim) {
-    return int64_t{4} * queries * (4 * padded_dim + kSegmentTokens + 5) +
+    return int64_t{4} * queries * (4 * padded_dim + kSegmentTokens + 7) +
            4 * kSegmentTokens * padded_dim + 1024;
   }
 
@@ -66,6 +77,7 @@ struct Attention::Scratch {
   std::vector<int16_t> rounded;
   std::vector<float> scales;  // of those
   std::vector<float> scores;
+  std::vector<SeenPositions> seen;
   std::vector<float> part, sum;  // of one segment, of all up to it
 };
 
@@ -343,26 +355,19 @@ void Attention::RunSegment(const Layer& layer, const Group& group, int kv_head,
          .n = n},
         padded_dim_, keys, segment.tiles_begin, segment.tiles_end,
         rebased ? nullptr : next_keys, scratch.scores.data());
-  int first = kSegmentTokens, last = 0;  // seen by any query
+  SeenPositions any = {kSegmentTokens, 0};  // by any query
   for (int i = 0; i < n; ++i) {
     const Step::Row& row = step_.row(group.first_row + i / heads_per_kv_head_);
-    const auto [begin, end] = Visible(run, row.cache_position);
-    const int from =
-        static_cast<int>(std::max<int64_t>(0, begin - segment.first_position));
-    const int to = static_cast<int>(
-        std::min<int64_t>(kSegmentTokens, end - segment.first_position));
-    float* const scores = &scratch.scores[i * kSegmentTokens];
-    if (from >= to) {
-      std::fill_n(scores, kSegmentTokens, 0.0f);
-      part.max[i] = kNothing;
-      continue;
-    }
-    kernels_.softmax(scores, from, to, &part.max[i], &part.sum[i]);
-    first = std::min(first, from);
-    last = std::max(last, to);
+    const SeenPositions seen =
+        Seen(run, row.cache_position, segment.first_position);
+    scratch.seen[i] = seen;
+    if (seen.first >= seen.last) continue;
+    any = {std::min(any.first, seen.first), std::max(any.last, seen.last)};
   }
-  kernels.values(scratch.scores.data(), n, padded_dim_, values, first, last,
-                 next_values, part.out);
+  kernels_.softmax(scratch.scores.data(), scratch.seen.data(), n, part.max,
+                   part.sum);
+  kernels.values(scratch.scores.data(), n, padded_dim_, values, any.first,
+                 any.last, next_values, part.out);
   if (group.sums != AttentionSums::kNobodyAsks) {
     const auto index = &segment - &segments_[group.segments_begin];
     sums_.Keep(group.sums, kv_head, static_cast<int>(index),

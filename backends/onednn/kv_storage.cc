@@ -29,26 +29,26 @@ KvKernels KvKernelsFor(const Kernels& kernels, cache::KvDtype dtype) {
     case cache::KvDtype::kF32:
       break;
     case cache::KvDtype::kF16:
-      return {kernels.scores_f16, kernels.values_f16, kernels.rebase_f16, false,
-              kernels.to_f16,     HalfToFloat};
+      return {.scores = kernels.scores_f16,
+              .values = kernels.values_f16,
+              .rebase = kernels.rebase_f16,
+              .narrow = kernels.to_f16,
+              .widen = HalfToFloat};
     case cache::KvDtype::kBF16:
-      return {kernels.scores_bf16, kernels.values_bf16,
-              kernels.rebase_bf16, false,
-              kernels.to_bf16,     Bfloat16ToFloat};
+      return {.scores = kernels.scores_bf16,
+              .values = kernels.values_bf16,
+              .rebase = kernels.rebase_bf16,
+              .narrow = kernels.to_bf16,
+              .widen = Bfloat16ToFloat};
     case cache::KvDtype::kInt8:
-      return {kernels.scores_int8,
-              kernels.values_int8,
-              kernels.rebase_int8,
-              true,
-              nullptr,
-              nullptr};
+      return {.scores = kernels.scores_int8,
+              .values = kernels.values_int8,
+              .rebase = kernels.rebase_int8,
+              .rounds_queries = true};
   }
-  return {kernels.scores_f32,
-          kernels.values_f32,
-          kernels.rebase_f32,
-          false,
-          nullptr,
-          nullptr};
+  return {.scores = kernels.scores_f32,
+          .values = kernels.values_f32,
+          .rebase = kernels.rebase_f32};
 }
 
 absl::StatusOr<std::unique_ptr<TiledKvStorage>> TiledKvStorage::Create(

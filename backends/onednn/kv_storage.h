@@ -34,11 +34,11 @@ struct KvKernels {
   AttentionScores scores;
   AttentionValues values;
   RebaseKeys rebase;
-  bool rounds_queries;  // scores are computed of queries rounded to words
+  bool rounds_queries = false;  // scores are of AttentionQueries::rounded
   // Null for floats, which are copied, and for 8-bit numbers, which share
   // scales.
-  void (*narrow)(const float* in, int n, uint16_t* out);
-  float (*widen)(uint16_t);
+  void (*narrow)(const float* in, int n, uint16_t* out) = nullptr;
+  float (*widen)(uint16_t) = nullptr;
 };
 
 KvKernels KvKernelsFor(const Kernels& kernels, cache::KvDtype dtype);

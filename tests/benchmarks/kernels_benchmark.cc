@@ -96,6 +96,8 @@ void Segment(benchmark::State& state, const Kernels& kernels,
     keys[j] = &tiles[2 * j * tile];
     values[j] = &tiles[(2 * j + 1) * tile];
   }
+  std::vector<float> max(queries), sum(queries);
+  const std::vector<SeenPositions> seen(queries, {0, kSegmentTokens});
   std::vector<int16_t> rounded(queries * kDim);
   std::vector<float> scales(queries);
   for (int i = 0; i < queries; ++i) {
@@ -104,11 +106,8 @@ void Segment(benchmark::State& state, const Kernels& kernels,
   for (auto _ : state) {
     kv.scores({query.data(), rounded.data(), scales.data(), queries}, kDim,
               keys, 0, kSegmentTiles, nullptr, scores.data());
-    float max, sum;
-    for (int i = 0; i < queries; ++i) {
-      kernels.softmax(&scores[i * kSegmentTokens], 0, kSegmentTokens, &max,
-                      &sum);
-    }
+    kernels.softmax(scores.data(), seen.data(), queries, max.data(),
+                    sum.data());
     kv.values(scores.data(), queries, kDim, values, 0, kSegmentTokens, nullptr,
               out.data());
     benchmark::DoNotOptimize(out.data());

@@ -90,6 +90,11 @@ using AttentionValues = void (*)(const float* probabilities, int num_queries,
                                  int first, int last,
                                  const void* const* next_values, float* out);
 
+// The positions first .. last - 1 of a segment; first >= last: none.
+struct SeenPositions {
+  int first, last;
+};
+
 // What a query has seen: exponentials of scores, less the largest, times
 // values.
 struct AttentionPart {
@@ -141,10 +146,12 @@ struct Kernels {
   // 16, at most 1,024.
   float (*round_query)(const float* in, int n, int16_t* out);
 
-  // scores[i] = exp(scores[i] - max) for first <= i < last, else 0, of the 64
-  // scores of a segment; returns max and the sum.
-  // REQUIRES: first < last.
-  void (*softmax)(float* scores, int first, int last, float* max, float* sum);
+  // What n queries see of a segment's scores, [n][64]: turns them into
+  // exp(score - max) of the query, what is not seen into 0. Returns max and the
+  // sums of the exponentials; -infinity and 0 of a query that sees nothing.
+  // Scores that are not seen may be anything.
+  void (*softmax)(float* scores, const SeenPositions* seen, int n, float* max,
+                  float* sum);
 
   // Adds partial results of n queries to accumulated ones, in place: (out, max,
   // sum) <- both, rescaled to the larger maximum. Rows of `part` and `out` have

@@ -187,44 +187,65 @@ void Rotate(const float* in, const float* cosines, const float* sines,
   }
 }
 
-// Of the sixteens begin <= j < end, which have all visible positions.
-inline __attribute__((always_inline)) void SoftmaxOf(float* scores, int first,
-                                                     int last, int begin,
-                                                     int end, float* max,
-                                                     float* sum) {
-  const I16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const V16 lowest = Broadcast16(-__builtin_inff());
-  V16 top = lowest;
-#pragma GCC unroll 4
-  for (int j = begin; j < end; ++j) {
-    const I16 p = lane + 16 * j;
-    const I16 seen = (p >= first) & (p < last);
-    const V16 x = seen ? Load16(scores + 16 * j) : lowest;
-    top = x > top ? x : top;
-  }
-  *max = Max16(top);
-  V16 total = {};
-#pragma GCC unroll 4
-  for (int j = begin; j < end; ++j) {
-    const I16 p = lane + 16 * j;
-    const I16 seen = (p >= first) & (p < last);
-    const V16 e = seen ? Exp(Load16(scores + 16 * j) - *max) : V16{};
-    Store16(scores + 16 * j, e);
-    total = total + e;
-  }
-  *sum = Sum16(total);
+inline bool SeesAll(const SeenPositions& seen) {
+  return seen.first == 0 && seen.last == kSegmentTokens;
 }
 
-// Sixteens that nobody sees are not read: their scores may not be computed.
-void Softmax(float* scores, int first, int last, float* max, float* sum) {
-  if (first == 0 && last == kSegmentTokens) {
-    return SoftmaxOf(scores, 0, kSegmentTokens, 0, kSegmentTiles, max, sum);
+// Sixteen numbers from p on, `other` where they are not seen.
+inline V16 Seen16(V16 x, int p, const SeenPositions& seen, V16 other) {
+  const I16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const I16 at = lane + p;
+  return (at >= seen.first) & (at < seen.last) ? x : other;
+}
+
+inline float LargestSeen(const float* scores, const SeenPositions& seen) {
+  const V16 nothing = Broadcast16(-__builtin_inff());
+  if (SeesAll(seen)) {
+    const V16 a = Load16(scores), b = Load16(scores + 16);
+    const V16 c = Load16(scores + 32), d = Load16(scores + 48);
+    const V16 e = b > a ? b : a, f = d > c ? d : c;
+    return Max16(f > e ? f : e);
   }
-  const int begin = first / 16, end = (last + 15) / 16;
-  SoftmaxOf(scores, first, last, begin, end, max, sum);
-  for (int p = 0; p < 16 * begin; p += 16) Store16(scores + p, V16{});
-  for (int p = 16 * end; p < kSegmentTokens; p += 16) {
-    Store16(scores + p, V16{});
+  V16 top = nothing;
+  for (int p = seen.first & ~15; p < seen.last; p += 16) {
+    const V16 x = Seen16(Load16(scores + p), p, seen, nothing);
+    top = x > top ? x : top;
+  }
+  return Max16(top);
+}
+
+// Turns scores into exponentials and returns their sum.
+inline float Exponentials(float* scores, const SeenPositions& seen, float max) {
+  if (SeesAll(seen)) {
+    V16 e[kSegmentTiles];
+#pragma GCC unroll 4
+    for (int j = 0; j < kSegmentTiles; ++j) {
+      e[j] = Exp(Load16(scores + 16 * j) - max);
+      Store16(scores + 16 * j, e[j]);
+    }
+    return Sum16(((e[0] + e[1]) + e[2]) + e[3]);
+  }
+  const int begin = seen.first & ~15;
+  int p = 0;
+  for (; p < begin; p += 16) Store16(scores + p, V16{});
+  V16 total = {};
+  for (; p < seen.last; p += 16) {
+    const V16 e = Seen16(Exp(Load16(scores + p) - max), p, seen, V16{});
+    Store16(scores + p, e);
+    total = total + e;
+  }
+  for (; p < kSegmentTokens; p += 16) Store16(scores + p, V16{});
+  return Sum16(total);
+}
+
+// All maxima first: what one query waits for, the next ones do not.
+void Softmax(float* scores, const SeenPositions* seen, int n, float* max,
+             float* sum) {
+  for (int i = 0; i < n; ++i) {
+    max[i] = LargestSeen(scores + i * kSegmentTokens, seen[i]);
+  }
+  for (int i = 0; i < n; ++i) {
+    sum[i] = Exponentials(scores + i * kSegmentTokens, seen[i], max[i]);
   }
 }
 

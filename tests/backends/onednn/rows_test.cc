@@ -125,9 +125,10 @@ TEST_P(RowsTest, SoftmaxLooksAtTheVisiblePositionsAlone) {
     std::vector<float> out = in, scalar = in;
     std::fill(out.begin(), out.begin() + first, NAN);
     std::fill(out.begin() + last, out.end(), NAN);
+    const SeenPositions visible = {first, last};
     float max, sum, unused;
-    kernels().softmax(out.data(), first, last, &max, &sum);
-    kScalarKernels.softmax(scalar.data(), first, last, &unused, &unused);
+    kernels().softmax(out.data(), &visible, 1, &max, &sum);
+    kScalarKernels.softmax(scalar.data(), &visible, 1, &unused, &unused);
     EXPECT_EQ(max, *std::max_element(in.begin() + first, in.begin() + last));
     double total = 0;
     for (int p = 0; p < kSegmentTokens; ++p) {
@@ -146,14 +147,38 @@ TEST_P(RowsTest, SoftmaxDoesNotHideWhatIsNoNumber) {
   for (const uint32_t bits : {0x7fc00000u, 0x7fc00001u, 0xffc12345u}) {
     std::vector<float> scores = RandomFloats(kSegmentTokens, 3);
     scores[20] = absl::bit_cast<float>(bits);
+    const SeenPositions all = {0, kSegmentTokens};
     float max, sum;
-    kernels().softmax(scores.data(), 0, kSegmentTokens, &max, &sum);
+    kernels().softmax(scores.data(), &all, 1, &max, &sum);
     EXPECT_TRUE(std::isnan(scores[20])) << bits;
     EXPECT_TRUE(std::isnan(sum)) << bits;
   }
 }
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+TEST_P(RowsTest, SoftmaxOfQueriesIsThatOfEach) {
+  const std::vector<SeenPositions> seen = {{0, 64}, {7, 7}, {40, 3}, {5, 64}};
+  const int n = static_cast<int>(seen.size());
+  std::vector<float> together = RandomFloats(n * kSegmentTokens, 3);
+  std::vector<float> alone = together;
+  std::vector<float> max(n), sum(n), own_max(n), own_sum(n);
+  kernels().softmax(together.data(), seen.data(), n, max.data(), sum.data());
+  for (int i = 0; i < n; ++i) {
+    kernels().softmax(&alone[i * kSegmentTokens], &seen[i], 1, &own_max[i],
+                      &own_sum[i]);
+  }
+  EXPECT_EQ(together, alone);
+  EXPECT_EQ(max, own_max);
+  EXPECT_EQ(sum, own_sum);
+  for (const int nobody : {1, 2}) {
+    EXPECT_EQ(max[nobody], kNothing);
+    EXPECT_EQ(sum[nobody], 0);
+    EXPECT_EQ(std::count(&together[nobody * kSegmentTokens],
+                         &together[(nobody + 1) * kSegmentTokens], 0.0f),
+              kSegmentTokens);
+  }
+}
 
 TEST_P(RowsTest, MergesPartsAtTheLargerMaximum) {
   const float later = std::log(4.0f);
