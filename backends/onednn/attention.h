@@ -138,7 +138,7 @@ class Attention {
   std::vector<Unit> units_;  // empty: groups are not divided
   std::unique_ptr<std::atomic<int>[]> pending_;  // units, [group][kv_head]
   std::vector<int> group_units_;                 // units of a group
-  std::vector<float> parts_;
+  std::vector<float> parts_;  // of divided groups
   std::vector<std::unique_ptr<Scratch>> scratches_;  // by worker
   AttentionSums sums_;
 };

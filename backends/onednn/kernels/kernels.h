@@ -1,9 +1,10 @@
 // The inner loops of the CPU backend, one table of functions per instruction
 // set. Every table computes the same thing:
 //
-//   matrix products of quantised weights, row norms, quantisation and
-//   activations give the same bits in every table, so that tests compare them
-//   exactly; attention and products of float weights agree within rounding.
+//   matrix products of quantised weights, row norms, quantisation, activations
+//   and attention to keys and values of 8 bits give the same bits in every
+//   table, so that tests compare them exactly; attention to floats and products
+//   of float weights agree within rounding.
 //
 // A function never looks at more than the row (token) and the outputs it is
 // asked for: no result depends on batch mates or on how work is divided.
