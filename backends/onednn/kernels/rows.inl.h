@@ -18,7 +18,60 @@ inline V16 Load16(const float* p) {
 
 inline void Store16(float* p, V16 v) { __builtin_memcpy(p, &v, sizeof(v)); }
 
-inline V16 Broadcast16(float x) { return x - V16{}; }
+// The widest vectors of the machine. Of a conditional on wider ones compilers
+// make one for each number.
+#if defined(__AVX512F__)
+inline constexpr int kNativeBytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int kNativeBytes = 32;
+#else
+inline constexpr int kNativeBytes = 16;
+#endif
+typedef float NativeF __attribute__((vector_size(kNativeBytes)));
+typedef int32_t NativeI __attribute__((vector_size(kNativeBytes)));
+
+template <class Native>
+struct Natives {
+  static constexpr int kCount = 64 / kNativeBytes;
+
+  template <class V>
+  explicit Natives(V v) {
+    __builtin_memcpy(of, &v, sizeof(of));
+  }
+  Native of[kCount];
+};
+
+// What `choose` makes of each of the native vectors of some of 16 numbers.
+template <class Native, class V, class Choose, class... Vs>
+inline V InNatives(Choose choose, V first, Vs... others) {
+  if constexpr (kNativeBytes == 64) {
+    return choose(first, others...);
+  } else {
+    Natives<Native> made(first);
+    [&](const auto&... parts) {
+      for (int k = 0; k < made.kCount; ++k) {
+        made.of[k] = choose(made.of[k], parts.of[k]...);
+      }
+    }(Natives<Native>(others)...);
+    __builtin_memcpy(&first, made.of, sizeof(first));
+    return first;
+  }
+}
+
+inline V16 Broadcast16(float x) {
+  return InNatives<NativeF>([x](NativeF zero) { return x - zero; }, V16{});
+}
+
+// b where it is larger, else a.
+inline constexpr auto kLarger = [](auto a, auto b) { return b > a ? b : a; };
+inline V16 Larger(V16 a, V16 b) { return InNatives<NativeF>(kLarger, a, b); }
+inline I16 Larger(I16 a, I16 b) { return InNatives<NativeI>(kLarger, a, b); }
+
+// b where it is smaller, else a.
+inline V16 Smaller(V16 a, V16 b) {
+  return InNatives<NativeF>([](NativeF a, NativeF b) { return b < a ? b : a; },
+                            a, b);
+}
 
 // Reductions: lanes by halves, always in this order.
 typedef float V8 __attribute__((vector_size(32)));
@@ -65,6 +118,28 @@ inline I16 RoundToInt(V16 x) {
   return (I16)(x + kRound) - (I16)Broadcast16(kRound);
 }
 
+// Numbers that fit, in fewer bits.
+#if defined(__AVX512F__)
+inline B16 ToBytes(I16 x) { return __builtin_convertvector(x, B16); }
+inline W16 ToWords(I16 x) { return __builtin_convertvector(x, W16); }
+#else
+inline W16 ToWords(I16 x) {
+  __m128i quarters[4], halves[2];
+  __builtin_memcpy(quarters, &x, sizeof(x));
+  halves[0] = _mm_packs_epi32(quarters[0], quarters[1]);
+  halves[1] = _mm_packs_epi32(quarters[2], quarters[3]);
+  W16 words;
+  __builtin_memcpy(&words, halves, sizeof(words));
+  return words;
+}
+inline B16 ToBytes(I16 x) {
+  const W16 words = ToWords(x);
+  __m128i halves[2];
+  __builtin_memcpy(halves, &words, sizeof(words));
+  return (B16)_mm_packs_epi16(halves[0], halves[1]);
+}
+#endif
+
 // a * b + c, rounded once.
 inline V16 MultiplyAdd(V16 a, V16 b, V16 c) {
   float x[16], y[16], sums[16];
@@ -78,9 +153,7 @@ inline V16 MultiplyAdd(V16 a, V16 b, V16 c) {
 // e^x within 2 units in the last place for x in [-87, 88], clamped beyond.
 // x = n ln 2 + r, |r| <= ln 2 / 2; e^r by its Taylor polynomial.
 inline __attribute__((always_inline)) V16 Exp(V16 x) {
-  const V16 low = Broadcast16(-87.0f), high = Broadcast16(88.0f);
-  x = low > x ? low : x;
-  x = high < x ? high : x;
+  x = Smaller(Larger(x, Broadcast16(-87.0f)), Broadcast16(88.0f));
   // n in the lowest bits, as in RoundToInt.
   const V16 shifted =
       MultiplyAdd(x, Broadcast16(1.44269504f), Broadcast16(kRound));
@@ -123,17 +196,18 @@ inline constexpr float kTiny = 1e-36f;
 inline float LargestOf32(const float* in) {
   const V16 x = Load16(in), y = Load16(in + 16);
   const V16 a = (V16)((I16)x & 0x7fffffff), b = (V16)((I16)y & 0x7fffffff);
-  return Max16(a > b ? a : b);
+  return Max16(Larger(b, a));
 }
 
 // Writes a block's bytes, 4 at a time, and returns their sum.
 inline int32_t QuantiseBlock(const float* in, float inverse, int width,
                              int8_t* out) {
+  const V16 factor = Broadcast16(inverse);
   I16 sums = {};
   int8_t q[32];
   for (int k = 0; k < 2; ++k) {
-    const I16 rounded = RoundToInt(Load16(in + 16 * k) * inverse);
-    const B16 bytes = __builtin_convertvector(rounded, B16);
+    const I16 rounded = RoundToInt(Load16(in + 16 * k) * factor);
+    const B16 bytes = ToBytes(rounded);
     __builtin_memcpy(q + 16 * k, &bytes, 16);
     sums = sums + rounded;
   }
@@ -151,10 +225,12 @@ void Quantise(const float* in, int blocks, int t, const QuantisedPanel& panel) {
     const float* const from = in + 32 * first;
     float largest[16] = {}, d[16], inverse[16];
     for (int b = 0; b < n; ++b) largest[b] = LargestOf32(from + 32 * b);
-    for (int b = 0; b < 16; ++b) {
-      d[b] = largest[b] > kTiny ? largest[b] / 127.0f : 0.0f;
-      inverse[b] = largest[b] > kTiny ? 127.0f / largest[b] : 0.0f;
-    }
+    const V16 max = Load16(largest);
+    const auto unless_tiny = [](NativeF x, NativeF max) {
+      return max > kTiny ? x : NativeF{};
+    };
+    Store16(d, InNatives<NativeF>(unless_tiny, max / 127.0f, max));
+    Store16(inverse, InNatives<NativeF>(unless_tiny, 127.0f / max, max));
     int8_t* const q =
         panel.q + (static_cast<ptrdiff_t>(first) * 8 * width + t) * 4;
     for (int b = 0; b < n; ++b) {
@@ -193,9 +269,14 @@ inline bool SeesAll(const SeenPositions& seen) {
 
 // Sixteen numbers from p on, `other` where they are not seen.
 inline V16 Seen16(V16 x, int p, const SeenPositions& seen, V16 other) {
-  const I16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const I16 at = lane + p;
-  return (at >= seen.first) & (at < seen.last) ? x : other;
+  const V16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const float first = static_cast<float>(seen.first - p);
+  const float last = static_cast<float>(seen.last - p);
+  return InNatives<NativeF>(
+      [=](NativeF x, NativeF other, NativeF lane) {
+        return (lane >= first) & (lane < last) ? x : other;
+      },
+      x, other, lane);
 }
 
 inline float LargestSeen(const float* scores, const SeenPositions& seen) {
@@ -203,13 +284,12 @@ inline float LargestSeen(const float* scores, const SeenPositions& seen) {
   if (SeesAll(seen)) {
     const V16 a = Load16(scores), b = Load16(scores + 16);
     const V16 c = Load16(scores + 32), d = Load16(scores + 48);
-    const V16 e = b > a ? b : a, f = d > c ? d : c;
-    return Max16(f > e ? f : e);
+    return Max16(Larger(Larger(a, b), Larger(c, d)));
   }
   V16 top = nothing;
   for (int p = seen.first & ~15; p < seen.last; p += 16) {
     const V16 x = Seen16(Load16(scores + p), p, seen, nothing);
-    top = x > top ? x : top;
+    top = Larger(top, x);
   }
   return Max16(top);
 }
@@ -256,7 +336,7 @@ void Merge(const AttentionPart& part, int n, int head_dim,
     V16 old_max = {}, new_max = {};
     __builtin_memcpy(&old_max, to.max + first, rows * sizeof(float));
     __builtin_memcpy(&new_max, part.max + first, rows * sizeof(float));
-    const V16 top = new_max > old_max ? new_max : old_max;
+    const V16 top = Larger(old_max, new_max);
     const V16 keep = Exp(old_max - top), add = Exp(new_max - top);
     for (int k = 0; k < rows; ++k) {
       const int i = first + k;
@@ -299,7 +379,7 @@ inline int32_t LargestMagnitude(const float* in, int n) {
   I16 top = {};
   for (int i = 0; i < n; i += 16) {
     const I16 magnitude = (I16)Load16(in + i) & 0x7fffffff;
-    top = magnitude > top ? magnitude : top;
+    top = Larger(top, magnitude);
   }
   return Reduce<Maximum, I8, I4>(top);
 }
@@ -310,13 +390,12 @@ inline float FloatOf(uint32_t bits) {
   return x;
 }
 
-template <class Narrow, class Out>
+template <auto kNarrow, class Out>
 inline float RoundedBy(float scale, const float* in, int n, Out* out) {
-  const float inverse = 1.0f / scale;
+  const V16 inverse = Broadcast16(1.0f / scale);
   for (int i = 0; i < n; i += 16) {
-    const Narrow narrow =
-        __builtin_convertvector(RoundToInt(Load16(in + i) * inverse), Narrow);
-    __builtin_memcpy(out + i, &narrow, sizeof(narrow));
+    const auto rounded = kNarrow(RoundToInt(Load16(in + i) * inverse));
+    __builtin_memcpy(out + i, &rounded, sizeof(rounded));
   }
   return scale;
 }
@@ -337,7 +416,7 @@ float ToInt8(const float* in, int n, int8_t* out) {
   uint32_t bits;
   __builtin_memcpy(&bits, &scale, sizeof(bits));
   bits = (bits + 0x7f + (bits >> 8 & 1)) & ~0xffu;
-  return RoundedBy<B16>(FloatOf(bits), in, n, out);
+  return RoundedBy<ToBytes>(FloatOf(bits), in, n, out);
 }
 
 // The largest magnitude becomes `limit`.
@@ -346,7 +425,7 @@ inline float RoundToWords(const float* in, int n, float limit, int16_t* out) {
   if (largest < kSmallest || largest >= kInfinity) {
     return RoundedToNothing(largest, n, out);
   }
-  return RoundedBy<W16>(FloatOf(largest) / limit, in, n, out);
+  return RoundedBy<ToWords>(FloatOf(largest) / limit, in, n, out);
 }
 
 float RoundQuery(const float* in, int n, int16_t* out) {

@@ -1,4 +1,7 @@
-// Any CPU: plain loops, and the definition of what the other tables compute.
+// Any x86-64 CPU: plain loops, and the definition of what the other tables
+// compute.
+#include <emmintrin.h>
+
 #include <cmath>
 #include <cstring>
 
