@@ -269,14 +269,16 @@ void Attention::PrepareQueries(const Layer& layer, const Group& group,
                                int kv_head, int run, Scratch& scratch) const {
   const int dim = config_.head_dim;
   const bool rounds = layer.kv.kernels(RunOf(group, run).wide()).rounds_queries;
-  for (int i = 0; i < queries(group); ++i) {
-    const int row = group.first_row + i / heads_per_kv_head_;
-    const int head = kv_head * heads_per_kv_head_ + i % heads_per_kv_head_;
+  for (int r = 0, i = 0; r < group.rows; ++r) {
+    const int row = group.first_row + r;
     const Angles angles = step_.QueryAngles(row, run);
-    float* const rotated = &scratch.rotated[i * padded_dim_];
-    kernels_.rotate(layer.query + row * config_.query_size() + head * dim,
-                    angles.cosines, angles.sines, scale_, padded_dim_, rotated);
-    if (rounds) {
+    for (int h = 0; h < heads_per_kv_head_; ++h, ++i) {
+      const int head = kv_head * heads_per_kv_head_ + h;
+      float* const rotated = &scratch.rotated[i * padded_dim_];
+      kernels_.rotate(layer.query + row * config_.query_size() + head * dim,
+                      angles.cosines, angles.sines, scale_, padded_dim_,
+                      rotated);
+      if (!rounds) continue;
       scratch.scales[i] = kernels_.round_query(
           rotated, padded_dim_, &scratch.rounded[i * padded_dim_]);
     }

@@ -69,9 +69,7 @@ struct Isa {
     return (P)_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(x, y));
   }
   static P RepeatPair(const int16_t* pair) {
-    int32_t two;
-    __builtin_memcpy(&two, pair, 4);
-    return two - P{};
+    return (P)Broadcast4(reinterpret_cast<const int8_t*>(pair));
   }
   static P AddPairs(P sum, P x, P y) {
     return sum + (P)_mm256_madd_epi16((I)x, (I)y);

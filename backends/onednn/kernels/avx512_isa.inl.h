@@ -58,8 +58,6 @@ struct Avx512Base {
                                 _mm_unpackhi_epi8(x, y), 1));
   }
   static P RepeatPair(const int16_t* pair) {
-    int32_t two;
-    __builtin_memcpy(&two, pair, 4);
-    return two - P{};
+    return (P)Broadcast4(reinterpret_cast<const int8_t*>(pair));
   }
 };

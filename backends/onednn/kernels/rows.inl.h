@@ -62,11 +62,6 @@ inline V16 Broadcast16(float x) {
   return InNatives<NativeF>([x](NativeF zero) { return x - zero; }, V16{});
 }
 
-// b where it is larger, else a.
-inline constexpr auto kLarger = [](auto a, auto b) { return b > a ? b : a; };
-inline V16 Larger(V16 a, V16 b) { return InNatives<NativeF>(kLarger, a, b); }
-inline I16 Larger(I16 a, I16 b) { return InNatives<NativeI>(kLarger, a, b); }
-
 // b where it is smaller, else a.
 inline V16 Smaller(V16 a, V16 b) {
   return InNatives<NativeF>([](NativeF a, NativeF b) { return b < a ? b : a; },
@@ -86,12 +81,19 @@ struct Adding {
   }
 };
 
-struct Maximum {
+struct Maximum {  // the second where it is larger, else the first
   template <class T>
   static T Join(T a, T b) {
     return b > a ? b : a;
   }
 };
+
+inline V16 Larger(V16 a, V16 b) {
+  return InNatives<NativeF>(Maximum::Join<NativeF>, a, b);
+}
+inline I16 Larger(I16 a, I16 b) {
+  return InNatives<NativeI>(Maximum::Join<NativeI>, a, b);
+}
 
 template <class Op, class T8, class T4, class T16>
 inline auto Reduce(T16 v) {
