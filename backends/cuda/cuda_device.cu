@@ -26,6 +26,17 @@ class CudaGraph final : public Graph {
   const cudaGraphExec_t graph_;
 };
 
+class CudaEvent final : public Event {
+ public:
+  explicit CudaEvent(cudaEvent_t event) : event_(event) {}
+  ~CudaEvent() override { cudaEventDestroy(event_); }
+
+  cudaEvent_t get() const { return event_; }
+
+ private:
+  const cudaEvent_t event_;
+};
+
 class CudaDevice final : public Device,
                          public std::enable_shared_from_this<CudaDevice> {
  public:
@@ -93,11 +104,21 @@ class CudaDevice final : public Device,
 
   absl::Status Synchronize() override {
     Keep(cudaStreamSynchronize(stream_));
-    Keep(cudaGetLastError());  // of launches
-    if (error_ == cudaSuccess) return absl::OkStatus();
-    return absl::InternalError(absl::StrCat(
-        "run on the GPU: ", cudaGetErrorName(error_), ", ",
-        cudaGetErrorString(error_), "; the process must be started again"));
+    return KeptStatus();
+  }
+
+  absl::StatusOr<std::unique_ptr<Event>> NewEvent() override {
+    cudaEvent_t event = nullptr;
+    Keep(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    if (error_ != cudaSuccess) return KeptStatus();
+    return std::make_unique<CudaEvent>(event);
+  }
+  void Record(Event& event) override {
+    Keep(cudaEventRecord(static_cast<CudaEvent&>(event).get(), stream_));
+  }
+  absl::Status Wait(Event& event) override {
+    Keep(cudaEventSynchronize(static_cast<CudaEvent&>(event).get()));
+    return KeptStatus();
   }
 
   absl::StatusOr<std::unique_ptr<Graph>> Capture(
@@ -111,7 +132,7 @@ class CudaDevice final : public Device,
       Keep(cudaGraphInstantiate(&executable, graph, 0));
     }
     if (graph != nullptr) cudaGraphDestroy(graph);
-    if (error_ != cudaSuccess) return Synchronize();
+    if (error_ != cudaSuccess) return KeptStatus();
     return std::make_unique<CudaGraph>(executable);
   }
 
@@ -121,6 +142,14 @@ class CudaDevice final : public Device,
 
  private:
   static size_t AtLeastOne(int64_t bytes) { return bytes > 0 ? bytes : 1; }
+
+  absl::Status KeptStatus() {
+    Keep(cudaGetLastError());  // of launches
+    if (error_ == cudaSuccess) return absl::OkStatus();
+    return absl::InternalError(absl::StrCat(
+        "run on the GPU: ", cudaGetErrorName(error_), ", ",
+        cudaGetErrorString(error_), "; the process must be started again"));
+  }
 
   // The first error is the one that says what happened.
   void Keep(cudaError_t error) {

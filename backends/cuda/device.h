@@ -1,8 +1,9 @@
 // A Device is a GPU as the rest of this folder sees it: memory, a stream of
 // work, graphs of captured work, and the table of kernels.
 //
-// Work is put into the one stream and done in order; only Synchronize waits. An
-// error stays: it shows at the next Synchronize, and at every one after it.
+// Work is put into the one stream and done in order; only Synchronize and Wait
+// wait. An error stays: it shows at the next of them, and at every one after
+// it.
 //
 //   cuda_device.h                   a GPU
 //   tests/testing/cuda_emulator     kernels on the CPU
@@ -32,6 +33,12 @@ using Memory = std::shared_ptr<uint8_t>;
 class Graph {
  public:
   virtual ~Graph() = default;
+};
+
+// A point in the stream, to wait for.
+class Event {
+ public:
+  virtual ~Event() = default;
 };
 
 class Device {
@@ -64,6 +71,13 @@ class Device {
 
   // Waits until the stream is empty. INTERNAL names the device's error.
   virtual absl::Status Synchronize() = 0;
+
+  virtual absl::StatusOr<std::unique_ptr<Event>> NewEvent() = 0;
+  // The event is where the stream ends now.
+  virtual void Record(Event& event) = 0;
+  // Waits until what was in the stream before the event is done; what was put
+  // there behind it goes on. INTERNAL as Synchronize.
+  virtual absl::Status Wait(Event& event) = 0;
 
   // Keeps the kernels that `enqueue` puts into the stream, instead of doing
   // them. They must not depend on anything that changes but what is in memory.

@@ -50,26 +50,41 @@ BackendUnderTest OnednnWith(std::string name, std::string cpu_kernels) {
           .new_ops = NewOnednnOps};
 }
 
+using Device = std::shared_ptr<backends::cuda::Device>;
+
+absl::StatusOr<Device> NewGpu() { return backends::cuda::NewCudaDevice(); }
+absl::StatusOr<Device> NewEmulator() {
+  return backends::cuda::NewEmulatedDevice();
+}
+
+// What a test makes of operations and storage is on one device, while any of it
+// is there: two would not wait for each other.
+template <absl::StatusOr<Device> (*kNew)()>
+absl::StatusOr<Device> Shared() {
+  static auto* const shared = new std::weak_ptr<backends::cuda::Device>();
+  Device device = shared->lock();
+  if (device != nullptr) return device;
+  absl::StatusOr<Device> made = kNew();
+  if (made.ok()) *shared = *made;
+  return made;
+}
+
+template <absl::StatusOr<Device> (*kNew)()>
 absl::StatusOr<std::unique_ptr<Ops>> NewCudaOps(const ModelFile& file,
                                                 const LoadOptions& load,
                                                 const BackendOptions& options) {
-  auto device = backends::cuda::NewCudaDevice();
+  absl::StatusOr<Device> device = Shared<kNew>();
   if (!device.ok()) return device.status();
   return backends::cuda::CudaOps::Create(file, load, *std::move(device),
                                          options.deterministic);
 }
 
-absl::StatusOr<std::unique_ptr<Ops>> NewEmulatedCudaOps(
-    const ModelFile& file, const LoadOptions& load,
+template <absl::StatusOr<Device> (*kNew)()>
+absl::StatusOr<std::unique_ptr<backends::Backend>> NewCudaBackend(
     const BackendOptions& options) {
-  return backends::cuda::CudaOps::Create(
-      file, load, backends::cuda::NewEmulatedDevice(), options.deterministic);
-}
-
-absl::StatusOr<std::unique_ptr<backends::Backend>> NewEmulatedCudaBackend(
-    const BackendOptions& options) {
-  return backends::NewBackendOnDevice(options,
-                                      backends::cuda::NewEmulatedDevice());
+  absl::StatusOr<Device> device = Shared<kNew>();
+  if (!device.ok()) return device.status();
+  return backends::NewBackendOnDevice(options, *std::move(device));
 }
 
 }  // namespace
@@ -96,13 +111,14 @@ const std::vector<BackendUnderTest>& BackendsUnderTest() {
        .backend = "cuda",
        .picks_tokens = true,
        .device = "GPU",
-       .new_ops = NewCudaOps},
+       .new_backend = NewCudaBackend<NewGpu>,
+       .new_ops = NewCudaOps<NewGpu>},
       {.name = "cuda_emulated",
        .backend = "cuda",
        .picks_tokens = true,
        .is_slow = true,
-       .new_backend = NewEmulatedCudaBackend,
-       .new_ops = NewEmulatedCudaOps},
+       .new_backend = NewCudaBackend<NewEmulator>,
+       .new_ops = NewCudaOps<NewEmulator>},
   };
   return *backends;
 }
@@ -121,15 +137,16 @@ const std::vector<BackendUnderTest>& TensorCoreBackends() {
        .product_tolerance = kHalfTolerance,
        .attention_tolerance = kHalfAttentionTolerance,
        .device = "GPU",
-       .new_ops = NewCudaOps},
+       .new_backend = NewCudaBackend<NewGpu>,
+       .new_ops = NewCudaOps<NewGpu>},
       {.name = "cuda_emulated_tensor",
        .backend = "cuda",
        .deterministic = false,
        .product_tolerance = kHalfTolerance,
        .attention_tolerance = kHalfAttentionTolerance,
        .is_slow = true,
-       .new_backend = NewEmulatedCudaBackend,
-       .new_ops = NewEmulatedCudaOps},
+       .new_backend = NewCudaBackend<NewEmulator>,
+       .new_ops = NewCudaOps<NewEmulator>},
   };
   return *backends;
 }

@@ -35,6 +35,7 @@ std::vector<float> ResultsOf(void (*kernel)(Args), FiberOrder order) {
   const auto device = NewEmulatedDevice();
   Launch(device->stream(), dim3(3), dim3(kThreads), 0, kernel,
          Args{out.data()});
+  EXPECT_TRUE(device->Synchronize().ok());
   SetFiberOrder(FiberOrder::kAscending);
   return out;
 }
@@ -92,6 +93,7 @@ void Multiply(Args args) {
 void RunWarp(void (*kernel)(Args), float* out) {
   const auto device = NewEmulatedDevice();
   Launch(device->stream(), dim3(1), dim3(32), 4096, kernel, Args{out});
+  EXPECT_TRUE(device->Synchronize().ok());
 }
 
 TEST(EmulatorTest, TensorCoresMultiplyFragmentsOfThePtxIsa) {

@@ -57,6 +57,7 @@ class Picks {
          .logits = {logits_.data(), vocabulary_size_},
          .vocabulary_size = vocabulary_size_,
          .ids = ids.data()});
+    EXPECT_TRUE(device->Synchronize().ok());
     EXPECT_EQ(ids.back(), -7);
     ids.pop_back();
     return ids;

@@ -112,6 +112,7 @@ class Products {
     const std::vector<std::vector<float>> before = out;
     const auto device = NewEmulatedDevice();
     device->kernels().product(device->stream(), args);
+    EXPECT_TRUE(device->Synchronize().ok());
 
     double worst = 0, largest = 0;
     const size_t parts = end_ == ProductEnd::kGate ? 1 : matrices.size();

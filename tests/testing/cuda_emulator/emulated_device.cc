@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
+#include <iterator>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,9 +31,28 @@ struct EmulatedGraph final : Graph {
   Work work;
 };
 
+// Work is done when somebody waits for it, and not before: what is read too
+// early is not there yet.
 struct EmulatedStream {
   Work* captured = nullptr;  // while work is being captured
+  std::deque<std::function<void()>> queue;
+  int64_t done = 0;  // pieces of work that have left the queue
   int64_t kernels = 0;
+
+  int64_t end() const { return done + static_cast<int64_t>(queue.size()); }
+  void Put(std::function<void()> work) { queue.push_back(std::move(work)); }
+  void WorkUntil(int64_t end) {
+    while (done < end) {
+      const std::function<void()> work = std::move(queue.front());
+      queue.pop_front();
+      ++done;
+      work();
+    }
+  }
+};
+
+struct EmulatedEvent final : Event {
+  int64_t end = 0;
 };
 
 class EmulatedDeviceImpl final
@@ -69,11 +91,13 @@ class EmulatedDeviceImpl final
           " are missing; ask for less"));
     }
     if (bytes <= kPoisonedBytes) std::memset(memory, 0xff, bytes);
+    known_[static_cast<uint8_t*>(memory)] = bytes;
     stats_.allocated += bytes;
     stats_.most = std::max(stats_.most, stats_.allocated);
     ++stats_.allocations;
     return Memory(static_cast<uint8_t*>(memory),
                   [device = shared_from_this(), bytes](uint8_t* p) {
+                    device->Forget(p);
                     munmap(p, std::max<int64_t>(bytes, 1));
                     device->stats_.allocated -= bytes;
                   });
@@ -82,21 +106,39 @@ class EmulatedDeviceImpl final
   absl::StatusOr<Memory> AllocateHost(int64_t bytes,
                                       absl::string_view what) override {
     ++stats_.allocations;
-    return Memory(new uint8_t[bytes], [](const uint8_t* p) { delete[] p; });
+    auto* const memory = new uint8_t[bytes];
+    known_[memory] = bytes;
+    return Memory(memory, [device = shared_from_this()](uint8_t* p) {
+      device->Forget(p);
+      delete[] p;
+    });
   }
 
   void Copy(void* to, const void* from, int64_t bytes) override {
     if (stream_.captured != nullptr) std::abort();
-    std::memcpy(to, from, bytes);
+    stream_.Put([=] { std::memcpy(to, from, bytes); });
+    // Other memory of the host is copied from, or to, before this returns.
+    if (!IsKnown(to) || !IsKnown(from)) stream_.WorkUntil(stream_.end());
   }
   void Clear(void* memory, int64_t bytes) override {
     if (stream_.captured != nullptr) std::abort();
-    std::memset(memory, 0, bytes);
+    stream_.Put([=] { std::memset(memory, 0, bytes); });
   }
 
   absl::Status Synchronize() override {
-    if (!broken_) return absl::OkStatus();
-    return absl::InternalError("run on the GPU: the test broke it");
+    stream_.WorkUntil(stream_.end());
+    return status();
+  }
+
+  absl::StatusOr<std::unique_ptr<Event>> NewEvent() override {
+    return std::make_unique<EmulatedEvent>();
+  }
+  void Record(Event& event) override {
+    static_cast<EmulatedEvent&>(event).end = stream_.end();
+  }
+  absl::Status Wait(Event& event) override {
+    stream_.WorkUntil(static_cast<EmulatedEvent&>(event).end);
+    return status();
   }
 
   absl::StatusOr<std::unique_ptr<Graph>> Capture(
@@ -112,7 +154,7 @@ class EmulatedDeviceImpl final
   void Launch(Graph& graph) override {
     ++stats_.launches;
     for (const auto& kernel : static_cast<EmulatedGraph&>(graph).work) {
-      kernel();
+      stream_.Put(kernel);
     }
   }
 
@@ -124,9 +166,26 @@ class EmulatedDeviceImpl final
   void Break() override { broken_ = true; }
 
  private:
+  absl::Status status() const {
+    if (!broken_) return absl::OkStatus();
+    return absl::InternalError("run on the GPU: the test broke it");
+  }
+  bool IsKnown(const void* p) const {
+    const auto* const byte = static_cast<const uint8_t*>(p);
+    const auto after = known_.upper_bound(byte);
+    if (after == known_.begin()) return false;
+    const auto& [begin, bytes] = *std::prev(after);
+    return byte < begin + bytes;
+  }
+  void Forget(const uint8_t* memory) {
+    stream_.WorkUntil(stream_.end());
+    known_.erase(memory);
+  }
+
   const EmulatedDeviceOptions options_;
   EmulatedStream stream_;
   EmulatedDeviceStats stats_;
+  std::map<const uint8_t*, int64_t> known_;  // allocated: bytes of each
   bool broken_ = false;
 };
 
@@ -145,7 +204,7 @@ void Enqueue(Stream* stream, std::function<void()> work) {
   if (queue.captured != nullptr) {
     queue.captured->push_back(std::move(work));
   } else {
-    work();
+    queue.Put(std::move(work));
   }
 }
 

@@ -1,5 +1,6 @@
 // A backends/cuda device without a GPU: kernels run on the CPU (emulator.h),
 // graphs are kept and replayed, and memory is full of NaN until it is written.
+// Work is done when somebody waits for it, and no sooner.
 #ifndef MILLRACE_TESTS_TESTING_CUDA_EMULATOR_EMULATED_DEVICE_H_
 #define MILLRACE_TESTS_TESTING_CUDA_EMULATOR_EMULATED_DEVICE_H_
 
@@ -31,7 +32,7 @@ struct EmulatedDeviceStats {
 class EmulatedDevice : public Device {
  public:
   virtual EmulatedDeviceStats stats() const = 0;
-  // From now on every Synchronize fails, as after an error of the device.
+  // From now on every Synchronize and Wait fails, as after an error of the device.
   virtual void Break() = 0;
 };
 
