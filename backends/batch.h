@@ -24,11 +24,16 @@ struct Chunk {
   // of tokens.
   int num_logits = 0;
   // How a token is picked of each of those rows, instead: empty, or num_logits
-  // long. Only for models that pick tokens. Borrowed.
+  // long. Only for models with a StepQueue. Borrowed.
   absl::Span<const RowSampling> sampling = {};
   // Where those tokens go, as long as `sampling`; -1: a logit of the row,
   // before adjustments, is NaN or infinite. Borrowed.
   absl::Span<int32_t> picked = {};
+  // If 0 or more: the chunk's one token is still being picked. It is the one of
+  // this number among those that the step before picks, in the order of chunks
+  // and rows; token_ids[0] stands for it. A -1 is read as token 0. Only for a
+  // step that a StepQueue begins behind another.
+  int picked_before = -1;
 
   int rows() const { return static_cast<int>(token_ids.size()); }
 };

@@ -1,6 +1,6 @@
-// How a token is picked from a row of logits by a backend that can
-// (Model::picks_tokens). The host's own sampler, services/engine/sampling,
-// defines what is picked; both use the arithmetic of this file.
+// How a token is picked from a row of logits by a backend that can (StepQueue in
+// model.h). The host's own sampler, services/engine/sampling, defines what is
+// picked; both use the arithmetic of this file.
 #ifndef MILLRACE_BACKENDS_ROW_SAMPLING_H_
 #define MILLRACE_BACKENDS_ROW_SAMPLING_H_
 

@@ -123,35 +123,38 @@ absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
       device->Allocate(layout.bytes, "activations");
   if (!activations.ok()) return activations.status();
   absl::StatusOr<Memory> host_logits = device->AllocateHost(
-      int64_t{4} * load.max_rows * (config.vocabulary_size + 1), "logits");
+      int64_t{4} * load.max_rows * config.vocabulary_size, "logits");
   if (!host_logits.ok()) return host_logits.status();
+  const StepPlanOptions plan =
+      PlanOptions(config, load.max_rows, group_rows, deterministic, *device);
   std::unique_ptr<CudaOps> ops(new CudaOps(
-      config, *std::move(weights), layout, load, group_rows, deterministic,
+      config, *std::move(weights), layout, plan, deterministic,
       std::move(device), *std::move(activations), *std::move(host_logits)));
   if (deterministic) ops->halves_ = {};
-  const absl::Status ready = ops->Upload();
-  if (!ready.ok()) return ready;
+  for (Step& step : ops->steps_) {
+    const absl::Status ready = ops->Prepare(step);
+    if (!ready.ok()) return ready;
+  }
   return ops;
 }
 
 int64_t CudaOps::EstimateMemory(const ModelFile& file,
                                 const LoadOptions& load) {
   return WeightBytes(file) + Layout(file.config(), load.max_rows).bytes +
-         ImageBytes(load.max_rows);
+         2 * ImageBytes(load.max_rows);
 }
 
 CudaOps::CudaOps(const ModelConfig& config, Weights weights,
-                 const Layout& layout, const LoadOptions& load, int group_rows,
+                 const Layout& layout, const StepPlanOptions& plan,
                  bool deterministic, std::shared_ptr<Device> device,
                  Memory activations, Memory host_logits)
     : config_(config),
       device_(std::move(device)),
       weights_(std::move(weights)),
-      max_rows_(load.max_rows),
+      max_rows_(plan.max_rows),
       activations_(std::move(activations)),
       host_logits_(std::move(host_logits)),
-      plan_(PlanOptions(config, load.max_rows, group_rows, deterministic,
-                        *device_)) {
+      steps_{Step(plan), Step(plan)} {
   const auto at = [&](int64_t offset) {
     return reinterpret_cast<float*>(activations_.get() + offset);
   };
@@ -178,25 +181,45 @@ CudaOps::CudaOps(const ModelConfig& config, Weights weights,
 
 // ---- A step ----
 
+absl::Status CudaOps::Prepare(Step& step) {
+  absl::StatusOr<Memory> picked =
+      device_->AllocateHost(int64_t{4} * max_rows_, "the tokens of a step");
+  if (!picked.ok()) return picked.status();
+  step.host_picked = *std::move(picked);
+  absl::StatusOr<std::unique_ptr<Event>> done = device_->NewEvent();
+  if (!done.ok()) return done.status();
+  step.done = *std::move(done);
+  return Upload(step);
+}
+
 absl::Status CudaOps::Begin(const Batch& batch, cache::KvStorage& kv) {
+  newest_ = oldest_ = unfinished_ = 0;
+  return BeginStep(batch, kv);
+}
+
+absl::Status CudaOps::BeginBehind(const Batch& batch, cache::KvStorage& kv) {
+  newest_ = 1 - oldest_;
+  return BeginStep(batch, kv);
+}
+
+absl::Status CudaOps::BeginStep(const Batch& batch, cache::KvStorage& kv) {
   kv_ = dynamic_cast<const DeviceKvStorage*>(&kv);
   if (kv_ == nullptr) {
     return absl::InvalidArgumentError(
         "begin a step: the KV storage is of another backend; use one that the "
         "cuda backend made");
   }
-  absl::Status idle = kv_->Settle();
-  if (idle.ok()) idle = device_->Synchronize();
-  if (!idle.ok()) return idle;
-  plan_.Begin(batch);
+  const absl::Status settled = kv_->Settle();
+  if (!settled.ok()) return settled;
+  steps_[newest_].plan.Begin(batch);
   sums_are_due_ = false;
-  return Upload();
+  return Upload(steps_[newest_]);
 }
 
 // The step's image: through pinned memory, in one piece.
-absl::Status CudaOps::Upload() {
-  const auto bytes = static_cast<int64_t>(plan_.image().size());
-  if (bytes > image_bytes_ || image_ == nullptr) {
+absl::Status CudaOps::Upload(Step& step) {
+  const auto bytes = static_cast<int64_t>(step.plan.image().size());
+  if (bytes > step.image_bytes || step.image == nullptr) {
     const int64_t room = std::max(ImageBytes(max_rows_), bytes + bytes / 2);
     absl::StatusOr<Memory> image = device_->Allocate(room, "a step's image");
     if (!image.ok()) return image.status();
@@ -204,28 +227,28 @@ absl::Status CudaOps::Upload() {
     if (!host.ok()) return host.status();
     const absl::Status idle = device_->Synchronize();
     if (!idle.ok()) return idle;
-    image_ = *std::move(image);
-    host_image_ = *std::move(host);
-    image_bytes_ = room;
+    step.image = *std::move(image);
+    step.host_image = *std::move(host);
+    step.image_bytes = room;
   }
   if (bytes == 0) return absl::OkStatus();
-  std::memcpy(host_image_.get(), plan_.image().data(), bytes);
-  device_->Copy(image_.get(), host_image_.get(), bytes);
+  std::memcpy(step.host_image.get(), step.plan.image().data(), bytes);
+  device_->Copy(step.image.get(), step.host_image.get(), bytes);
   return absl::OkStatus();
 }
 
 void CudaOps::Embed() {
-  device_->kernels().embed(
-      device_->stream(), plan_.shape().rows,
-      {.step = reinterpret_cast<const StepHeader*>(image_.get()),
-       .embedding = weights_.embedding,
-       .residual = residual_});
+  device_->kernels().embed(device_->stream(), shape().rows,
+                           {.step = header(),
+                            .picked = picked_,
+                            .embedding = weights_.embedding,
+                            .residual = residual_});
 }
 
 ProductArgs CudaOps::Product(Rows in, const float* norm, ProductEnd end) const {
-  return {.step = reinterpret_cast<const StepHeader*>(image_.get()),
+  return {.step = header(),
           .wanted_rows = false,
-          .max_rows = plan_.shape().rows,
+          .max_rows = shape().rows,
           .in = in,
           .norm = norm,
           .epsilon = config_.rms_epsilon,
@@ -255,8 +278,8 @@ void CudaOps::AttentionInput(int layer) {
 }
 
 AttentionArgs CudaOps::AttentionOf(int layer) const {
-  const StepShape& shape = plan_.shape();
-  return {.step = reinterpret_cast<const StepHeader*>(image_.get()),
+  const StepShape& shape = this->shape();
+  return {.step = header(),
           .max_groups = shape.groups,
           .max_sections = shape.sections,
           .max_group_rows = shape.group_rows,
@@ -275,7 +298,7 @@ AttentionArgs CudaOps::AttentionOf(int layer) const {
 
 void CudaOps::Attention(int layer) {
   const AttentionArgs args = AttentionOf(layer);
-  const StepShape& shape = plan_.shape();
+  const StepShape& shape = this->shape();
   if (shape.groups > 0) device_->kernels().attention(device_->stream(), args);
   if (shape.tensor_groups > 0) {
     device_->kernels().tensor_attention(device_->stream(), args);
@@ -313,59 +336,72 @@ void CudaOps::FeedForwardOut(int layer) {
 }
 
 void CudaOps::EnqueueLogits() {
-  if (plan_.shape().logits == 0) return;
+  if (shape().logits == 0) return;
   ProductArgs product =
       Product(residual_, weights_.output_norm, ProductEnd::kStore);
   product.wanted_rows = true;
-  product.max_rows = plan_.shape().logits;
+  product.max_rows = shape().logits;
   product.num_parts = 1;
   product.parts[0] = {weights_.output, logits_};
   device_->kernels().product(device_->stream(), product);
-  if (plan_.shape().picks == 0) return;
+  if (shape().picks == 0) return;
   device_->kernels().pick(device_->stream(),
                           {.step = product.step,
-                           .max_picks = plan_.shape().picks,
+                           .max_picks = shape().picks,
                            .logits = logits_,
                            .vocabulary_size = config_.vocabulary_size,
                            .ids = picked_});
 }
 
+void CudaOps::EnqueueResults() {
+  const Step& step = this->step();
+  sums_are_due_ = step.plan.shape().asking_chunks > 0;
+  const int picks = step.plan.num_picks();
+  if (picks > 0) {
+    device_->Copy(step.host_picked.get(), picked_, int64_t{4} * picks);
+  }
+  device_->Record(*step.done);
+  ++unfinished_;
+}
+
 absl::Status CudaOps::Finish(absl::Span<float> logits) {
-  sums_are_due_ = plan_.shape().asking_chunks > 0;
+  const Step& step = steps_[std::exchange(oldest_, 1 - oldest_)];
+  --unfinished_;
   const auto bytes = static_cast<int64_t>(logits.size() * sizeof(float));
   if (bytes > 0) device_->Copy(host_logits_.get(), logits_.data, bytes);
-  auto* const host_picked = reinterpret_cast<int32_t*>(
-      host_logits_.get() + int64_t{4} * max_rows_ * config_.vocabulary_size);
-  const int picks = plan_.num_picks();
-  if (picks > 0) device_->Copy(host_picked, picked_, int64_t{4} * picks);
-  const absl::Status settled = Settle();
-  if (!settled.ok()) return settled;
+  const absl::Status done =
+      bytes > 0 || sums_are_due_ ? Settle() : device_->Wait(*step.done);
+  if (!done.ok()) return done;
   if (bytes > 0) std::memcpy(logits.data(), host_logits_.get(), bytes);
-  plan_.KeepPicks({host_picked, static_cast<size_t>(picks)});
-  return settled;
+  step.plan.KeepPicks({reinterpret_cast<const int32_t*>(step.host_picked.get()),
+                       static_cast<size_t>(step.plan.num_picks())});
+  return done;
 }
 
 absl::Status CudaOps::Logits(absl::Span<float> logits) {
   EnqueueLogits();
+  EnqueueResults();
   return Finish(logits);
 }
 
 absl::Status CudaOps::Settle() const {
-  const int64_t begin = plan_.sums_begin(), end = plan_.sums_end();
+  const Step& step = this->step();
+  const int64_t begin = step.plan.sums_begin(), end = step.plan.sums_end();
   const bool due = std::exchange(sums_are_due_, false);
   if (due) {
-    device_->Copy(host_image_.get() + begin, image_.get() + begin, end - begin);
+    device_->Copy(step.host_image.get() + begin, step.image.get() + begin,
+                  end - begin);
   }
   const absl::Status settled = device_->Synchronize();
   if (due && settled.ok()) {
-    plan_.KeepSums(
-        {host_image_.get() + begin, static_cast<size_t>(end - begin)});
+    step.plan.KeepSums(
+        {step.host_image.get() + begin, static_cast<size_t>(end - begin)});
   }
   return settled;
 }
 
 CudaOps::GraphKey CudaOps::graph_key() const {
-  return {plan_.shape(), image_.get(), kv_->memory().data};
+  return {shape(), step().image.get(), kv_->memory().data};
 }
 
 // ---- Single operations ----

@@ -5,6 +5,7 @@
 #ifndef MILLRACE_BACKENDS_CUDA_OPS_H_
 #define MILLRACE_BACKENDS_CUDA_OPS_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -37,7 +38,8 @@ class CudaOps final : public Ops {
   const ModelConfig& config() const override { return config_; }
   int max_rows() const override { return max_rows_; }
 
-  // INVALID_ARGUMENT for the storage of another backend.
+  // INVALID_ARGUMENT for the storage of another backend. Forgets steps that are
+  // not finished.
   absl::Status Begin(const Batch& batch, cache::KvStorage& kv) override;
   void Embed() override;
   void AttentionInput(int layer) override;
@@ -63,24 +65,45 @@ class CudaOps final : public Ops {
   GraphKey graph_key() const;
   Device& device() { return *device_; }
 
-  // Logits in two halves: puts them, and what is picked of them, into the
-  // stream; waits and copies them.
+  // As Begin, while the step before is not finished: StepQueue::Begin.
+  absl::Status BeginBehind(const Batch& batch, cache::KvStorage& kv);
+  // Logits in three parts. The kernels of logits, and of what is picked of
+  // them; what the host reads, behind the step; waiting for it, and taking it.
   void EnqueueLogits();
+  void EnqueueResults();
   absl::Status Finish(absl::Span<float> logits);
+  int unfinished() const { return unfinished_; }
 
  private:
   // Widths of rows in memory, and where things are in `activations_`.
   struct Layout;
 
   CudaOps(const ModelConfig& config, Weights weights, const Layout& layout,
-          const LoadOptions& load, int group_rows, bool deterministic,
+          const StepPlanOptions& plan, bool deterministic,
           std::shared_ptr<Device> device, Memory activations,
           Memory host_logits);
 
-  absl::Status Upload();
+  // What the host keeps of a step.
+  struct Step {
+    explicit Step(const StepPlanOptions& options) : plan(options) {}
+
+    StepPlan plan;
+    Memory image, host_image;  // grow to the largest step
+    int64_t image_bytes = 0;
+    Memory host_picked;
+    std::unique_ptr<Event> done;
+  };
+  absl::Status Prepare(Step& step);
+  absl::Status Upload(Step& step);
+  absl::Status BeginStep(const Batch& batch, cache::KvStorage& kv);
+  const Step& step() const { return steps_[newest_]; }
+  const StepShape& shape() const { return step().plan.shape(); }
+  const StepHeader* header() const {
+    return reinterpret_cast<const StepHeader*>(step().image.get());
+  }
   AttentionArgs AttentionOf(int layer) const;
   ProductArgs Product(Rows in, const float* norm, ProductEnd end) const;
-  // Waits, and hands sums of attention over to the views that ask.
+  // Waits for all, and hands sums of attention over to the views that ask.
   absl::Status Settle() const;
 
   struct Buffer {
@@ -94,7 +117,7 @@ class CudaOps final : public Ops {
   const Weights weights_;
   const int max_rows_;
   const Memory activations_;
-  const Memory host_logits_;  // behind them, picked tokens: [max_rows]
+  const Memory host_logits_;
 
   // In `activations_`.
   Rows residual_, query_, keys_, values_, attended_, hidden_, logits_;
@@ -105,11 +128,13 @@ class CudaOps final : public Ops {
   HalfRows halves_;
   int32_t* picked_;
 
-  // The step.
-  StepPlan plan_;
+  // A step that is begun alone has the first place: only such steps have images
+  // that grow.
+  std::array<Step, 2> steps_;
+  int oldest_ = 0;
+  int newest_ = 0;
+  int unfinished_ = 0;
   const DeviceKvStorage* kv_ = nullptr;
-  Memory image_, host_image_;  // grow to the largest step
-  int64_t image_bytes_ = 0;
   mutable bool sums_are_due_ = false;
 };
 

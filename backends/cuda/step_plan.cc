@@ -36,7 +36,7 @@ bool Asks(const Chunk& chunk) {
 }  // namespace
 
 void StepPlan::Begin(const Batch& batch) {
-  batch_ = &batch;
+  batch_ = batch;
   image_.assign(sizeof(StepHeader), 0);
   rows_.clear();
   groups_.clear();
@@ -87,7 +87,9 @@ void StepPlan::AddRows(const Chunk& chunk) {
     }
     rows_.push_back({.text_position = t,
                      .cache_position = c,
-                     .token_id = chunk.token_ids[i],
+                     .token_id = chunk.picked_before < 0
+                                     ? chunk.token_ids[i]
+                                     : -1 - chunk.picked_before,
                      .block = slot.block,
                      .value_block = slot.value_block,
                      .slot = slot.slot});
@@ -273,7 +275,7 @@ void StepPlan::ChooseShape() {
 
 void StepPlan::KeepPicks(absl::Span<const int32_t> ids) const {
   size_t next = 0;
-  for (const Chunk& chunk : batch_->chunks) {
+  for (const Chunk& chunk : batch_.chunks) {
     for (int32_t& picked : chunk.picked) picked = ids[next++];
   }
 }
@@ -281,7 +283,7 @@ void StepPlan::KeepPicks(absl::Span<const int32_t> ids) const {
 void StepPlan::KeepSums(absl::Span<const uint8_t> sums) const {
   for (size_t i = 0; i < chunks_.size(); ++i) {
     if (chunks_[i].sums == 0) continue;
-    cache::HeadTable<float>& table = *batch_->chunks[i].view->attention->sums;
+    cache::HeadTable<float>& table = *batch_.chunks[i].view->attention->sums;
     const uint8_t* from = sums.data() + (chunks_[i].sums - sums_begin_);
     for (int layer = 0; layer < options_.num_layers; ++layer) {
       for (int head = 0; head < options_.num_kv_heads; ++head) {

@@ -55,7 +55,7 @@ class StepPlan {
  public:
   explicit StepPlan(const StepPlanOptions& options) : options_(options) {}
 
-  // Takes up a batch. It is borrowed until the next Begin.
+  // Takes up a batch. What it borrows stays until its picks and sums are kept.
   void Begin(const Batch& batch);
 
   // What kernels read: kernels/step_image.h. Valid until the next Begin.
@@ -90,7 +90,7 @@ class StepPlan {
   int64_t Append(absl::Span<const T> values);
 
   const StepPlanOptions options_;
-  const Batch* batch_ = nullptr;
+  Batch batch_;
   std::vector<uint8_t> image_;
   StepShape shape_;
   int64_t sums_begin_ = 0, sums_end_ = 0;

@@ -64,7 +64,9 @@ class SequenceClient {
   // How the model picks the next token, if it can and the client wants no more
   // of the row than that. Asked before a step that computes the last pending
   // token of a sequence with kLast; nullopt: OnRows is called with its logits.
-  virtual std::optional<backends::RowSampling> HowToPick() {
+  // `unknown_tokens`: 1 if the token before it is still being picked, so that
+  // the client does not know it yet; nullopt: ask again when it does.
+  virtual std::optional<backends::RowSampling> HowToPick(int unknown_tokens) {
     return std::nullopt;
   }
   // In place of OnRows, after HowToPick has said how: the id that was picked;
@@ -152,6 +154,8 @@ struct StepTrace {
   int decode_rows = 0;
   int prefill_rows = 0;
   int draft_rows = 0;  // guessed tokens
+  // Begun before it was known that nobody wants them.
+  int dropped_rows = 0;
   // Rows of the step before that became tokens: these were guessed right.
   int accepted_before = 0;
   absl::Duration duration;                    // of reserving and computing

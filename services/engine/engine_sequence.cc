@@ -50,7 +50,7 @@ void EngineSequence::Append(absl::Span<const int32_t> ids) {
                       ids.size() == 1 && computed_ > 0;
   const int64_t begin = length();
   pending_.Append(ids, table_->steps);
-  if (CanSpeculate()) draft_.Add(ids);
+  if (LeavesNoTrace()) draft_.Add(ids);
   if (picked) {
     input_open_ = false;
   } else if (ReadsInputs()) {
@@ -58,13 +58,18 @@ void EngineSequence::Append(absl::Span<const int32_t> ids) {
   }
 }
 
-bool EngineSequence::CanSpeculate() const {
+bool EngineSequence::LeavesNoTrace() const {
   return options_.policy->scoring() == nullptr &&
          !options_.policy->traits().recomputes;
 }
 
+bool EngineSequence::ExpectsGuess() {
+  return speculation_ != Speculation::kNone && LeavesNoTrace() &&
+         draft_.Expects();
+}
+
 absl::Span<const int32_t> EngineSequence::Guess(int64_t most) {
-  if (speculation_ == Speculation::kNone || !CanSpeculate()) return {};
+  if (speculation_ == Speculation::kNone || !LeavesNoTrace()) return {};
   return draft_.Propose(std::min(most, Facts().max_chunk - 1));
 }
 
@@ -284,6 +289,43 @@ void EngineSequence::Skip(int64_t tokens) {
 
 absl::StatusOr<cache::KvView> EngineSequence::Reserve(int tokens) {
   return table_->cache.Reserve(id_, tokens);
+}
+
+absl::StatusOr<StepPart> EngineSequence::PreparePart(int tokens) {
+  absl::StatusOr<cache::KvView> view = Reserve(tokens);
+  if (!view.ok()) return view.status();
+  const int anew = static_cast<int>(std::min<int64_t>(tokens, computed_anew()));
+  const absl::Span<const int32_t> ids = pending_.First(tokens);
+  return StepPart{.id = id_,
+                  .first = cached_tokens(),
+                  .tokens = tokens,
+                  .anew = anew,
+                  .logits_rows = WantedRows(tokens, anew, queued_tokens()),
+                  .decodes = Decodes(Facts()),
+                  .ids = {ids.begin(), ids.end()},
+                  .view = *std::move(view)};
+}
+
+absl::StatusOr<StepPart> EngineSequence::PreparePick() {
+  absl::StatusOr<cache::KvView> view = Reserve(1);
+  if (!view.ok()) return view.status();
+  return StepPart{.id = id_,
+                  .first = cached_tokens(),
+                  .tokens = 1,
+                  .logits_rows = 1,
+                  .decodes = true,
+                  .ids = {0},
+                  .view = *std::move(view)};
+}
+
+bool EngineSequence::CommitBegun(const StepPart& part) {
+  const bool holds =
+      !paused_ && table_->cache.Reserved(id_) == part.tokens &&
+      cached_tokens() == part.first && pending_.size() >= part.tokens &&
+      pending_.First(part.tokens) == absl::MakeConstSpan(part.ids) &&
+      WantedRows(part.tokens, part.anew, queued_tokens()) <= part.logits_rows;
+  holds ? Commit(part.tokens) : Drop();
+  return holds;
 }
 
 void EngineSequence::Commit(int tokens) {

@@ -17,6 +17,7 @@
 #include "services/engine/ngram_draft.h"
 #include "services/engine/pending_tokens.h"
 #include "services/engine/scheduler.h"
+#include "services/engine/step.h"
 
 namespace millrace::engine {
 
@@ -81,17 +82,33 @@ class EngineSequence final : public Sequence {
 
   // Makes room for the first `tokens` of the queue: what their rows read.
   absl::StatusOr<cache::KvView> Reserve(int tokens);
-  absl::Span<const int32_t> FirstQueued(int tokens) const {
-    return pending_.First(tokens);
-  }
+  // Does so, and says what a step computes of them.
+  absl::StatusOr<StepPart> PreparePart(int tokens);
   // The first `tokens` of the last Reserve are computed.
   void Commit(int tokens);
+  // They are not, and will not be.
+  void Drop() { table_->cache.Drop(id_); }
   void DropPending();
+
+  // ---- A step that is begun behind another ----
+  // Whether a row of it can be dropped without a trace: no sums of attention,
+  // nothing computed anew.
+  bool LeavesNoTrace() const;
+  // Whether all is computed, and the next token comes of it alone.
+  bool AwaitsPick() const { return PicksNext() && pending_.empty(); }
+  // The part of that token, which is still being picked. REQUIRES: AwaitsPick.
+  absl::StatusOr<StepPart> PreparePick();
+  // Commits the part if it is what the queue begins with, now that its ids are
+  // known, and nothing more is wanted of it; else drops it, and returns false.
+  bool CommitBegun(const StepPart& part);
 
   // ---- Guessed tokens ----
   // What may come after the one token that is queued, at most `most`. Borrowed
   // until the next call of this.
   absl::Span<const int32_t> Guess(int64_t most);
+  // Whether there may be a guess, where none is asked for: before a token that
+  // is still being picked.
+  bool ExpectsGuess();
   // As Reserve(1), and `guessed` tokens behind that one.
   absl::StatusOr<cache::KvView> ReserveGuess(int guessed);
   // Whether the client has picked what was guessed next, and waits for its
@@ -114,9 +131,6 @@ class EngineSequence final : public Sequence {
       : id_(id), options_(options), client_(client), table_(table) {}
 
   void Rebuild();
-  // Guesses need rows that can be given up without a trace: no sums of
-  // attention, nothing computed anew.
-  bool CanSpeculate() const;
   // Whether the rows of an input that have a vote depend on where it ends.
   bool ReadsInputs() const;
   void AddInput(int64_t begin, int64_t end);

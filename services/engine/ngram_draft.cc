@@ -56,6 +56,14 @@ size_t NgramDraft::FindContinuation() const {
   return best;
 }
 
+bool NgramDraft::Expects() {
+  if (wait_ > 0) {
+    --wait_;
+    return false;
+  }
+  return !ids_.empty() && FindContinuation() != ids_.size();
+}
+
 absl::Span<const int32_t> NgramDraft::Propose(int64_t most) {
   guess_.clear();
   if (wait_ > 0) {

@@ -37,6 +37,11 @@ class NgramDraft {
   // written. Borrowed until the next call.
   absl::Span<const int32_t> Propose(int64_t most);
 
+  // In place of Propose, before a token that is computed without a guess
+  // whatever is found, and itself not known yet: whether the text so far might
+  // go on as it did before.
+  bool Expects();
+
   // Of a guess of `proposed` tokens, 1 or more, the first `accepted` came true.
   void Learn(int proposed, int accepted);
 

@@ -34,7 +34,7 @@ struct Turn::State {
         guard(o.stopping.repetition_guard, Grown(c.recent, o)) {}
 
   int32_t Pick(absl::Span<const float> logits);
-  backends::RowSampling Sampling() const;
+  backends::RowSampling Sampling(int unknown_tokens) const;
   void AddText(int32_t id, TurnStep* step);
   std::optional<FinishReason> LimitReached(absl::Time now);
   void Take(int32_t id, absl::Time now, TurnStep* step);
@@ -50,24 +50,25 @@ struct Turn::State {
   uint64_t generated = 0;
 };
 
-// How the next token is picked, here or by a backend.
-backends::RowSampling Turn::State::Sampling() const {
+// How a token is picked, here or by a backend.
+backends::RowSampling Turn::State::Sampling(int unknown_tokens) const {
+  const uint64_t index = generated + unknown_tokens;
   const SamplingOptions& sampling = options.sampling;
   absl::Span<const int32_t> suppressed;
   if (options.stopping.ignore_end_of_turn ||
-      generated < options.stopping.min_tokens) {
+      index < options.stopping.min_tokens) {
     suppressed = context.tokenizer->end_of_turn_ids();
   }
   return {.temperature = sampling.temperature,
           .top_k = sampling.top_k,
           .top_p = sampling.top_p,
           .min_p = sampling.min_p,
-          .uniform = UniformOf(sampling.seed, context.turn, generated),
+          .uniform = UniformOf(sampling.seed, context.turn, index),
           .adjustments = AdjustmentsOf(sampling, *context.recent, suppressed)};
 }
 
 int32_t Turn::State::Pick(absl::Span<const float> logits) {
-  const backends::RowSampling sampling = Sampling();
+  const backends::RowSampling sampling = Sampling(/*unknown_tokens=*/0);
   if (!sampling.adjustments.empty()) {
     adjusted.assign(logits.begin(), logits.end());
     AdjustLogits(sampling.adjustments, absl::MakeSpan(adjusted));
@@ -159,9 +160,11 @@ TurnStep Turn::Next(const NextToken& next, absl::Time now) {
   return step;
 }
 
-std::optional<backends::RowSampling> Turn::HowToPick() const {
-  if (state_->options.response.logprobs >= 0) return std::nullopt;
-  backends::RowSampling sampling = state_->Sampling();
+std::optional<backends::RowSampling> Turn::HowToPick(int unknown_tokens) const {
+  const GenerationOptions& options = state_->options;
+  if (options.response.logprobs >= 0) return std::nullopt;
+  if (unknown_tokens > 0 && Penalises(options.sampling)) return std::nullopt;
+  backends::RowSampling sampling = state_->Sampling(unknown_tokens);
   if (sampling.adjustments.size() > backends::RowSampling::kMaxAdjustments) {
     return std::nullopt;
   }

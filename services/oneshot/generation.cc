@@ -76,9 +76,9 @@ void Generation::OnRows(int64_t first, int64_t count,
 }
 
 // The prompt's own logits start the turn.
-std::optional<backends::RowSampling> Generation::HowToPick() {
+std::optional<backends::RowSampling> Generation::HowToPick(int unknown_tokens) {
   if (!turn_) return std::nullopt;
-  return turn_->HowToPick();
+  return turn_->HowToPick(unknown_tokens);
 }
 
 void Generation::OnPicked(int64_t first, int64_t count, int32_t id) {

@@ -48,7 +48,7 @@ class Generation final : public SequenceRequest {
 
   void OnRows(int64_t first, int64_t count,
               absl::Span<const float> logits) override;
-  std::optional<backends::RowSampling> HowToPick() override;
+  std::optional<backends::RowSampling> HowToPick(int unknown_tokens) override;
   void OnPicked(int64_t first, int64_t count, int32_t id) override;
   void OnError(const absl::Status& status) override;
 

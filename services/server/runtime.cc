@@ -400,8 +400,8 @@ void Runtime::Observe(const engine::StepTrace& trace) {
   longest_step_ = std::max<double>(longest_step_, seconds);
   meter_.Add(absl::Now(), trace.prefill_rows,
              trace.decode_rows + trace.accepted_before);
-  hooks_.metrics->Step(
-      seconds, trace.decode_rows + trace.prefill_rows + trace.draft_rows);
+  hooks_.metrics->Step(seconds, trace.decode_rows + trace.prefill_rows +
+                                    trace.draft_rows + trace.dropped_rows);
 }
 
 std::optional<int64_t> Runtime::ProcessLimit() const {

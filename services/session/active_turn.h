@@ -69,8 +69,8 @@ class ActiveTurn {
   // Writes the next token; returns why it is the last. REQUIRES: decodes.
   std::optional<TurnEnd> Decode(const engine::NextToken& next, absl::Time now);
   // REQUIRES: decodes.
-  std::optional<backends::RowSampling> HowToPick() const {
-    return writer_->HowToPick();
+  std::optional<backends::RowSampling> HowToPick(int unknown_tokens) const {
+    return writer_->HowToPick(unknown_tokens);
   }
 
   // Input is placed in its midst: text that was held back is shown before, and

@@ -110,9 +110,10 @@ void Composer::Advance() {
   text().WantLogits(turn_ && turn_->decodes() && !text_open_);
 }
 
-std::optional<backends::RowSampling> Composer::HowToPick() const {
+std::optional<backends::RowSampling> Composer::HowToPick(
+    int unknown_tokens) const {
   if (!turn_ || !turn_->decodes()) return std::nullopt;
-  return turn_->HowToPick();
+  return turn_->HowToPick(unknown_tokens);
 }
 
 void Composer::OnRows(int64_t computed, const engine::NextToken& next,

@@ -89,8 +89,9 @@ class Composer {
   // outside of turns.
   void OnRows(int64_t computed, const engine::NextToken& next, absl::Time now,
               int64_t interval_tokens);
-  // How a backend picks the turn's next token: engine::Turn.
-  std::optional<backends::RowSampling> HowToPick() const;
+  // How a backend picks the turn's next token, or the one after it:
+  // engine::Turn.
+  std::optional<backends::RowSampling> HowToPick(int unknown_tokens) const;
   // All is read and written that can be, unless more is asked for.
   bool Over() const;
   // Rejects what waits for a text position. REQUIRES: Over.

@@ -79,8 +79,8 @@ class Session final : public engine::SequenceClient {
 
   void OnRows(int64_t first, int64_t count,
               absl::Span<const float> logits) override;
-  std::optional<backends::RowSampling> HowToPick() override {
-    return composer_.HowToPick();
+  std::optional<backends::RowSampling> HowToPick(int unknown_tokens) override {
+    return composer_.HowToPick(unknown_tokens);
   }
   void OnPicked(int64_t first, int64_t count, int32_t id) override;
   void OnError(const absl::Status& status) override;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -124,6 +125,105 @@ TEST_P(PickingContract, SampledTokensAreThoseOfTheRandomNumber) {
   }
 }
 
+// Steps of two sequences that write, under a policy that evicts. `are_queued`:
+// each is begun before the one before it has ended, else after that.
+class StepQueueContract : public PickingContract {
+ protected:
+  static constexpr int kSteps = 40;
+
+  void Open() {
+    runner_ = NewRunner();
+    for (auto& [id, written] : sequences_) {
+      id = runner_->Open(NamedPolicy("sinks:sink_tokens=4,window_tokens=20"));
+      written.clear();
+    }
+  }
+
+  using Written = std::vector<std::vector<int32_t>>;
+  Written Write(bool are_queued) {
+    Open();
+    std::optional<OneStep> before;
+    for (int i = 0; i < kSteps; ++i) {
+      OneStep step(i % 3 == 1);  // the order of the chunks
+      Prepare(step, before, are_queued);
+      EXPECT_TRUE(queue().Begin(step.batch, runner_->storage()).ok());
+      if (are_queued && before) End(*before);
+      if (!are_queued) End(step);
+      for (const auto& sequence : sequences_) {
+        runner_->manager().Commit(sequence.id);
+      }
+      before = std::move(step);
+    }
+    if (are_queued) End(*before);
+    return {sequences_[0].written, sequences_[1].written};
+  }
+
+ private:
+  struct Sequence {
+    cache::SequenceId id;
+    std::vector<int32_t> written;
+  };
+  struct OneStep {
+    explicit OneStep(bool is_reversed)
+        : order(is_reversed ? std::vector<int>{1, 0} : std::vector<int>{0, 1}) {
+    }
+
+    std::vector<int> order;  // numbers of sequences
+    std::vector<std::vector<int32_t>> ids = {{}, {}};
+    std::vector<cache::KvView> views = {{}, {}};
+    std::vector<int32_t> picked = {-7, -7};
+    backends::Batch batch;
+  };
+
+  backends::StepQueue& queue() { return *runner_->model().step_queue(); }
+
+  void Prepare(OneStep& step, const std::optional<OneStep>& before,
+               bool are_queued) {
+    for (int i = 0; i < 2; ++i) {
+      const int number = step.order[i];
+      const auto& [id, written] = sequences_[number];
+      step.ids[i] = {0};
+      int picked_before = -1;
+      if (!before) {
+        step.ids[i] =
+            RandomIds(5 + 20 * i, runner_->config().vocabulary_size, number);
+      } else if (are_queued) {
+        picked_before = before->order[0] == number ? 0 : 1;
+      } else {
+        step.ids[i] = {written.back()};
+      }
+      step.views[i] = *runner_->manager().Reserve(id, step.ids[i].size());
+      step.batch.chunks.push_back(
+          {.token_ids = step.ids[i],
+           .first_position = runner_->manager().Length(id),
+           .view = &step.views[i],
+           .num_logits = 1,
+           .sampling = {&sampling_, 1},
+           .picked = {&step.picked[i], 1},
+           .picked_before = picked_before});
+    }
+  }
+
+  void End(OneStep& step) {
+    EXPECT_TRUE(queue().End({}).ok());
+    for (int i = 0; i < 2; ++i) {
+      sequences_[step.order[i]].written.push_back(step.picked[i]);
+    }
+  }
+
+  const RowSampling sampling_ = {.temperature = 1, .uniform = 0.4};
+  std::unique_ptr<ModelRunner> runner_;
+  std::vector<Sequence> sequences_ = std::vector<Sequence>(2);
+};
+
+TEST_P(StepQueueContract, ATokenThatIsStillBeingPickedIsReadAllTheSame) {
+  const Written one_by_one = Write(/*are_queued=*/false);
+  EXPECT_EQ(Write(/*are_queued=*/true), one_by_one);
+  EXPECT_EQ(one_by_one[0].size(), static_cast<size_t>(kSteps));
+  EXPECT_NE(one_by_one[0], one_by_one[1]);
+  for (const int32_t id : one_by_one[0]) EXPECT_GE(id, 0);
+}
+
 std::vector<BackendUnderTest> BackendsThatPick() {
   std::vector<BackendUnderTest> those;
   for (const BackendUnderTest& backend : BackendsUnderTest()) {
@@ -133,6 +233,9 @@ std::vector<BackendUnderTest> BackendsThatPick() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, PickingContract,
+                         ::testing::ValuesIn(BackendsThatPick()),
+                         BackendName());
+INSTANTIATE_TEST_SUITE_P(Backends, StepQueueContract,
                          ::testing::ValuesIn(BackendsThatPick()),
                          BackendName());
 

@@ -36,7 +36,7 @@ struct BackendUnderTest {
   double attention_tolerance = 1e-4;
   // The same where keys and values have 8 bits.
   double int8_attention_tolerance = 1e-4;
-  // As its models say.
+  // Its models have a StepQueue.
   bool picks_tokens = false;
   // Emulated: long tests leave it out, or run a part of their cases on it,
   // unless MILLRACE_FULL=1.

@@ -1,6 +1,7 @@
 #include "tests/testing/fake_model.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -136,7 +137,10 @@ absl::Status FakeModel::Forward(const backends::Batch& batch,
   }
   const size_t width = static_cast<size_t>(options_.vocabulary_size);
   size_t offset = 0;
-  for (const backends::Chunk& chunk : batch.chunks) {
+  std::vector<int32_t> picked;
+  for (backends::Chunk chunk : batch.chunks) {
+    const std::vector<int32_t> ids = IdsOf(chunk);
+    chunk.token_ids = ids;
     for (int row = 0; row < chunk.rows(); ++row) {
       uint64_t state = 0;
       absl::Status status =
@@ -151,10 +155,47 @@ absl::Status FakeModel::Forward(const backends::Batch& batch,
         std::vector<float> own(width);
         ComputeLogits(chunk, row, state, absl::MakeSpan(own));
         chunk.picked[wanted] = Pick(chunk.sampling[wanted], own);
+        picked.push_back(chunk.picked[wanted]);
       }
     }
   }
+  picked_ = picked;
   return absl::OkStatus();
+}
+
+absl::Status FakeModel::Begin(const backends::Batch& batch,
+                              cache::KvStorage& kv) {
+  // The contract of StepQueue.
+  if (begun_.size() == 2) std::abort();
+  if (begun_.size() == 1) {
+    if (batch.logits_rows() + begun_[0].batch.logits_rows() > 0) std::abort();
+  }
+  begun_.emplace_back(batch, kv);
+  return absl::OkStatus();
+}
+
+FakeModel::BegunStep::BegunStep(const backends::Batch& b, cache::KvStorage& kv)
+    : batch(b), storage(&kv) {
+  for (backends::Chunk& chunk : batch.chunks) {
+    chunk.view = &views.emplace_back(*chunk.view);
+    for (cache::KvRun& run : views.back().runs) {
+      run.blocks = blocks.emplace_back(run.blocks.begin(), run.blocks.end());
+    }
+  }
+}
+
+absl::Status FakeModel::End(absl::Span<float> logits) {
+  const absl::Status status =
+      Forward(begun_.front().batch, *begun_.front().storage, logits);
+  begun_.pop_front();
+  return status;
+}
+
+std::vector<int32_t> FakeModel::IdsOf(const backends::Chunk& chunk) const {
+  if (chunk.picked_before < 0) {
+    return {chunk.token_ids.begin(), chunk.token_ids.end()};
+  }
+  return {std::max(0, picked_.at(chunk.picked_before))};
 }
 
 void FakeModel::ComputeLogits(const backends::Chunk& chunk, int row,

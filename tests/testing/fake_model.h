@@ -15,9 +15,11 @@
 #define MILLRACE_TESTS_TESTING_FAKE_MODEL_H_
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -32,14 +34,16 @@ struct FakeModelOptions {
   int vocabulary_size = 97;
   int max_rows = 128;
   int64_t trained_context = 8192;
-  // By the host's sampler, where it is asked to.
+  // It has a queue, and picks tokens by the host's sampler where it is asked
+  // to. A step is computed when it ends: nothing of it is there before.
   bool picks_tokens = false;
 };
 
 // What a test wants to see or to break. Called on the engine thread; a hook
 // may block to hold the engine in the midst of a step.
 struct FakeModelHooks {
-  // Before call `call` (1, 2, ...) of Forward; a status fails the call.
+  // Before call `call` (1, 2, ...) of Forward, or of StepQueue::End; a status
+  // fails the call.
   std::function<absl::Status(uint64_t call, const backends::Batch&)> before;
   // Each wanted row: the token at text position `position` was `token_id`.
   std::function<void(int64_t position, int32_t token_id,
@@ -84,7 +88,7 @@ class FakeKvStorage final : public cache::KvStorage {
   std::vector<float> memory_;
 };
 
-class FakeModel final : public backends::Model {
+class FakeModel final : public backends::Model, private backends::StepQueue {
  public:
   // `hooks` may be null; borrowed, outlives the model.
   explicit FakeModel(const FakeModelOptions& options,
@@ -92,12 +96,19 @@ class FakeModel final : public backends::Model {
 
   const backends::ModelConfig& config() const override { return config_; }
   int max_rows() const override { return options_.max_rows; }
-  bool picks_tokens() const override { return options_.picks_tokens; }
   // A slot that holds another text position than its run says is INTERNAL.
   absl::Status Forward(const backends::Batch& batch, cache::KvStorage& kv,
                        absl::Span<float> logits) override;
+  backends::StepQueue* step_queue() override {
+    return options_.picks_tokens ? this : nullptr;
+  }
 
  private:
+  absl::Status Begin(const backends::Batch& batch,
+                     cache::KvStorage& kv) override;
+  absl::Status End(absl::Span<float> logits) override;
+  // The chunk's ids, now that they are known.
+  std::vector<int32_t> IdsOf(const backends::Chunk& chunk) const;
   absl::Status ComputeRow(const backends::Chunk& chunk, int row,
                           FakeKvStorage& kv, uint64_t* state) const;
 
@@ -108,6 +119,17 @@ class FakeModel final : public backends::Model {
   const FakeModelHooks* const hooks_;
   backends::ModelConfig config_;
   uint64_t calls_ = 0;
+  // As it was when it was begun.
+  struct BegunStep {
+    BegunStep(const backends::Batch& b, cache::KvStorage& kv);
+
+    backends::Batch batch;
+    cache::KvStorage* storage;
+    std::deque<cache::KvView> views;
+    std::deque<std::vector<int32_t>> blocks;
+  };
+  std::deque<BegunStep> begun_;
+  std::vector<int32_t> picked_;  // of the last step
 };
 
 // What the fake model says of a text that is read whole, under a policy.

@@ -79,6 +79,7 @@ class ModelRunner {
 
   cache::CacheManager& manager() { return manager_; }
   cache::KvStorage& storage() { return *storage_; }
+  backends::Model& model() { return *model_; }
   const backends::ModelConfig& config() const { return model_->config(); }
   backends::PhaseTimes phase_times() const { return model_->phase_times(); }
 

@@ -43,12 +43,18 @@ __device__ float WeightAt(const Matrix& matrix, int output, int input) {
   return *reinterpret_cast<const float*>(at);
 }
 
+__device__ int32_t TokenOf(const StepRow& row, const int32_t* picked) {
+  if (row.token_id >= 0) return row.token_id;
+  const int32_t id = picked[-1 - row.token_id];
+  return id < 0 ? 0 : id;  // logits that were not finite
+}
+
 __global__ void Embed(EmbedArgs args) {
   WaitForPredecessor();
   const int row = blockIdx.x;
   if (row >= args.step->num_rows) return;
   const int32_t token =
-      ArrayAt<StepRow>(args.step, args.step->rows)[row].token_id;
+      TokenOf(ArrayAt<StepRow>(args.step, args.step->rows)[row], args.picked);
   float* const out = args.residual.data + int64_t{row} * args.residual.stride;
   for (int i = threadIdx.x; i < args.embedding.inputs; i += kThreads) {
     out[i] = WeightAt(args.embedding, token, i);

@@ -34,6 +34,7 @@ struct HalfRows {
 
 struct EmbedArgs {
   const StepHeader* step;
+  const int32_t* picked;  // by the step before
   Matrix embedding;
   Rows residual;
 };

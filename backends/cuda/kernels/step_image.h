@@ -24,6 +24,8 @@ struct StepHeader {
 struct StepRow {
   int64_t text_position;
   int64_t cache_position;  // text position less the view's row_offset
+  // Negative: -1 - the number of the token among those that the step before
+  // has picked.
   int32_t token_id;
   // Where its key and value go: cache/kv_block.h.
   int32_t block, value_block, slot;

@@ -7,13 +7,6 @@ namespace {
 
 using backends::LogitAdjustment;
 
-bool Penalises(const SamplingOptions& options) {
-  return options.penalty_window_tokens > 0 &&
-         (options.repetition_penalty != 1.0f ||
-          options.presence_penalty != 0.0f ||
-          options.frequency_penalty != 0.0f);
-}
-
 void AddPenalties(const SamplingOptions& options, const RecentTokens& recent,
                   std::vector<LogitAdjustment>& adjustments) {
   const int64_t window =
@@ -48,6 +41,13 @@ void Join(const LogitAdjustment& from, LogitAdjustment& to) {
 }
 
 }  // namespace
+
+bool Penalises(const SamplingOptions& options) {
+  return options.penalty_window_tokens > 0 &&
+         (options.repetition_penalty != 1.0f ||
+          options.presence_penalty != 0.0f ||
+          options.frequency_penalty != 0.0f);
+}
 
 std::vector<LogitAdjustment> AdjustmentsOf(
     const SamplingOptions& options, const RecentTokens& recent,

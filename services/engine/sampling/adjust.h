@@ -13,6 +13,9 @@
 
 namespace millrace::engine {
 
+// Whether it takes what was written before to tell the adjustments.
+bool Penalises(const SamplingOptions& options);
+
 // One for each id that is changed, in rising order of ids: the bias, penalties
 // for the ids among the last penalty_window_tokens of `recent`, each with the
 // number of times it is there, and no probability for those of `suppressed`.

@@ -78,6 +78,29 @@ class CudaModelTest : public ::testing::Test {
     return status;
   }
 
+  // Begins to read a token, the one that the step before picks if that has not
+  // ended; then ends that one.
+  absl::Status StepBehind(const RowSampling& sampling) {
+    const auto view = manager_->Reserve(sequence_, 1).value();
+    const bool is_first = last_ == nullptr;
+    auto batch = std::make_unique<Batch>();
+    batch->chunks = {{.token_ids = kOneId,
+                      .first_position = manager_->Length(sequence_),
+                      .view = &view,
+                      .num_logits = 1,
+                      .sampling = {&sampling, 1},
+                      .picked = {&picked_, 1},
+                      .picked_before = is_first ? -1 : 0}};
+    const absl::Status begun = model_->step_queue()->Begin(*batch, *storage_);
+    manager_->Commit(sequence_);
+    last_.swap(batch);
+    if (!begun.ok() || is_first) return begun;
+    picked_ = -1;
+    return model_->step_queue()->End({});
+  }
+
+  static constexpr int32_t kOneId[] = {1};
+
   const std::unique_ptr<const ModelFile> file_ = TinyModel();
   std::shared_ptr<EmulatedDevice> device_;
   std::unique_ptr<Backend> backend_;
@@ -88,6 +111,7 @@ class CudaModelTest : public ::testing::Test {
   cache::SequenceId sequence_;
   std::vector<float> logits_;
   int32_t picked_ = -1;
+  std::unique_ptr<Batch> last_;  // begun by StepBehind
 };
 
 TEST_F(CudaModelTest, AStreamReplaysItsGraphAndAllocatesNothing) {
@@ -118,6 +142,32 @@ TEST_F(CudaModelTest, PickingTokensReplaysAGraphAndAllocatesNothing) {
   }
   EXPECT_EQ(device_->stats().allocations, before.allocations);
   EXPECT_LE(device_->stats().captures, before.captures + 1);  // a section more
+}
+
+// Two images take turns, so there are two graphs of each shape.
+TEST_F(CudaModelTest, QueuedStepsReplayGraphsAndAllocateNothing) {
+  ASSERT_TRUE(Load().ok());
+  ASSERT_TRUE(Step(40).ok());
+  const RowSampling sampling = {.temperature = 1, .uniform = 0.3};
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(StepBehind(sampling).ok());
+  const EmulatedDeviceStats before = device_->stats();
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(StepBehind(sampling).ok());
+    EXPECT_GE(picked_, 0);
+  }
+  EXPECT_EQ(device_->stats().launches - before.launches, 100);
+  EXPECT_EQ(device_->stats().captures, before.captures);
+  EXPECT_EQ(device_->stats().allocations, before.allocations);
+}
+
+TEST_F(CudaModelTest, AnErrorOfTheDeviceEndsAllStepsThatWereBegun) {
+  ASSERT_TRUE(Load().ok());
+  const RowSampling sampling;
+  ASSERT_TRUE(StepBehind(sampling).ok());
+  ASSERT_TRUE(StepBehind(sampling).ok());
+  device_->Break();
+  EXPECT_EQ(StepBehind(sampling).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(model_->step_queue()->End({}).code(), absl::StatusCode::kInternal);
 }
 
 TEST_F(CudaModelTest, TheOrderOfThreadsDoesNotMatter) {

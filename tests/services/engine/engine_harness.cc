@@ -30,11 +30,14 @@ std::vector<int32_t> Text(uint64_t seed, int64_t count) {
   return ids;
 }
 
-EngineHarness::EngineHarness(const EngineOptions& options, int32_t num_blocks,
+EngineHarness::EngineHarness(Steps steps, const EngineOptions& options,
+                             int32_t num_blocks,
                              testing::FakeModelHooks model_hooks)
     : hooks(std::move(model_hooks)),
-      engine(std::make_unique<testing::FakeModel>(testing::FakeModelOptions{},
-                                                  &hooks),
+      engine(std::make_unique<testing::FakeModel>(
+                 testing::FakeModelOptions{.picks_tokens =
+                                               steps == Steps::kQueued},
+                 &hooks),
              std::make_unique<testing::FakeKvStorage>(num_blocks), options) {
   Start();
 }
@@ -89,8 +92,16 @@ void Writer::Leave() {
 void Writer::OnRows(int64_t first, int64_t count,
                     absl::Span<const float> logits) {
   rows.emplace_back(first, count);
-  if (logits.empty() || left_ == 0) return;
-  written.push_back(Greedy(logits));
+  if (!logits.empty() && left_ > 0) Take(Greedy(logits));
+}
+
+void Writer::OnPicked(int64_t first, int64_t count, int32_t id) {
+  rows.emplace_back(first, count);
+  if (left_ > 0) Take(id);
+}
+
+void Writer::Take(int32_t id) {
+  written.push_back(id);
   sequence->Append({written.back()});
   if (--left_ == 0) sequence->WantLogits(Logits::kNone);
   const std::shared_ptr<absl::Notification> done = done_;

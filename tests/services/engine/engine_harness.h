@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -24,9 +25,20 @@ std::shared_ptr<const cache::CachePolicy> Sinks(int64_t sinks, int64_t window);
 // `count` random token ids below 97; equal seeds give equal ids.
 std::vector<int32_t> Text(uint64_t seed, int64_t count);
 
+// How the fake model takes its steps.
+enum class Steps {
+  kAlone,
+  kQueued,  // it picks tokens, and the next step is begun behind the last
+};
+
 class EngineHarness {
  public:
   explicit EngineHarness(const EngineOptions& options = {},
+                         int32_t num_blocks = 20'000,
+                         testing::FakeModelHooks model_hooks = {})
+      : EngineHarness(Steps::kAlone, options, num_blocks,
+                      std::move(model_hooks)) {}
+  explicit EngineHarness(Steps steps, const EngineOptions& options = {},
                          int32_t num_blocks = 20'000,
                          testing::FakeModelHooks model_hooks = {});
   EngineHarness(std::unique_ptr<backends::Model> model,
@@ -65,6 +77,11 @@ class Writer : public SequenceClient {
 
   void OnRows(int64_t first, int64_t count,
               absl::Span<const float> logits) override;
+  // Greedily, too.
+  std::optional<backends::RowSampling> HowToPick(int) override {
+    return backends::RowSampling{};
+  }
+  void OnPicked(int64_t first, int64_t count, int32_t id) override;
   void OnError(const absl::Status& status) override;
 
   std::unique_ptr<Sequence> sequence;
@@ -73,6 +90,8 @@ class Writer : public SequenceClient {
   std::vector<absl::Status> errors;               // an error ends the writing
 
  private:
+  void Take(int32_t id);
+
   std::shared_ptr<absl::Notification> done_ =
       std::make_shared<absl::Notification>();
   int64_t left_ = 0;

@@ -45,6 +45,7 @@ struct Case {
   std::shared_ptr<const cache::CachePolicy> policy = Full();
   int chance = kNever;
   int prompt_tokens = 30;
+  Steps steps = Steps::kAlone;
   std::function<void(Writer&)> after_token = {};
 };
 
@@ -56,7 +57,7 @@ void WaitUntilRead(EngineHarness& harness, Writer& writer) {
 }
 
 Result WriteWith(Speculation speculation, const Case& test, int count = 300) {
-  EngineHarness harness({}, 20'000, Circling(test.chance));
+  EngineHarness harness(test.steps, {}, 20'000, Circling(test.chance));
   Writer writer;
   Result result;
   harness.Do([&] {
@@ -98,6 +99,16 @@ TEST(SpeculationTest, ATextThatRepeatsItselfTakesAFewSteps) {
   EXPECT_EQ(plain.counts.drafted, 0u);
 }
 
+// Where the next step would be begun early, a guess still goes first.
+TEST(SpeculationTest, ATextThatRepeatsItselfTakesAFewStepsOfAQueueToo) {
+  const Result plain = WriteWith(Speculation::kNone, {.steps = Steps::kQueued});
+  const Result guessed =
+      WriteWith(Speculation::kNgram, {.steps = Steps::kQueued});
+  ExpectTheSame(plain, guessed);
+  EXPECT_GT(plain.steps, 300u);
+  EXPECT_LT(guessed.steps, 60u);
+}
+
 TEST(SpeculationTest, GuessesLeaveNoTraceUnderAnyPolicyThatEvicts) {
   for (const std::string policy :
        {"full", "window:window_tokens=20",
@@ -106,10 +117,13 @@ TEST(SpeculationTest, GuessesLeaveNoTraceUnderAnyPolicyThatEvicts) {
         "shift:context_tokens=40,n_discard=10,n_keep=3"}) {
     for (const int chance : {3, 9, 20, 41}) {
       SCOPED_TRACE(policy + ", one in " + std::to_string(chance));
-      const Case test = {.policy = testing::NamedPolicy(policy),
-                         .chance = chance};
+      Case test = {.policy = testing::NamedPolicy(policy), .chance = chance};
+      const Result plain = WriteWith(Speculation::kNone, test);
       const Result guessed = WriteWith(Speculation::kNgram, test);
-      ExpectTheSame(WriteWith(Speculation::kNone, test), guessed);
+      ExpectTheSame(plain, guessed);
+      test.steps = Steps::kQueued;
+      ExpectTheSame(plain, WriteWith(Speculation::kNone, test));
+      ExpectTheSame(plain, WriteWith(Speculation::kNgram, test));
       if (chance > 9) {
         EXPECT_GT(guessed.counts.accepted, 0u);
         EXPECT_LT(guessed.counts.accepted, guessed.counts.drafted);

@@ -290,8 +290,8 @@ std::vector<int32_t> Sampled(uint64_t seed, uint64_t turn_number) {
   return ids;
 }
 
-std::optional<backends::RowSampling> HowToPick(
-    const GenerationOptions& options) {
+std::optional<backends::RowSampling> HowToPick(const GenerationOptions& options,
+                                               int unknown_tokens = 0) {
   const testing::FakeTokenizer tokenizer(std::vector<std::string>(12, "x"),
                                          {"<end>"});
   RecentTokens recent(300);
@@ -300,7 +300,7 @@ std::optional<backends::RowSampling> HowToPick(
                         .tokenizer = &tokenizer,
                         .recent = &recent,
                         .started = absl::UnixEpoch()})
-      .HowToPick();
+      .HowToPick(unknown_tokens);
 }
 
 TEST(HowToPickTest, TellsAllThatTheSamplerIsTold) {
@@ -330,6 +330,23 @@ TEST(HowToPickTest, LogprobsNeedTheLogits) {
   GenerationOptions options;
   options.response.logprobs = 0;
   EXPECT_FALSE(HowToPick(options).has_value());
+}
+
+TEST(HowToPickTest, ATokenAheadHasTheNextNumberOfTheSeed) {
+  GenerationOptions options;
+  options.sampling = {.temperature = 1, .seed = 3};
+  options.stopping.min_tokens = 1;
+  EXPECT_EQ(HowToPick(options, 0)->uniform, UniformOf(3, 1, 0));
+  EXPECT_EQ(HowToPick(options, 0)->adjustments.size(), 1u);
+  EXPECT_EQ(HowToPick(options, 1)->uniform, UniformOf(3, 1, 1));
+  EXPECT_EQ(HowToPick(options, 1)->adjustments.size(), 0u);  // it may end now
+}
+
+TEST(HowToPickTest, PenaltiesNeedTheTokenBefore) {
+  GenerationOptions options;
+  options.sampling.frequency_penalty = 0.1f;
+  EXPECT_TRUE(HowToPick(options, 0).has_value());
+  EXPECT_FALSE(HowToPick(options, 1).has_value());
 }
 
 TEST(HowToPickTest, ThereIsALimitToAdjustments) {
@@ -367,8 +384,8 @@ class Sampler : public Writer {
   void OnRows(int64_t, int64_t, absl::Span<const float> logits) override {
     Take({.logits = logits});
   }
-  std::optional<backends::RowSampling> HowToPick() override {
-    return turn_->HowToPick();
+  std::optional<backends::RowSampling> HowToPick(int unknown_tokens) override {
+    return turn_->HowToPick(unknown_tokens);
   }
   void OnPicked(int64_t, int64_t, int32_t id) override { Take({.picked = id}); }
 
