@@ -42,11 +42,15 @@ struct LoadOptions {
   int max_rows = 128;
 };
 
-// What a policy or a session may ask of a backend.
+// What a policy, a session or an engine may ask of a backend.
 struct Capabilities {
   std::vector<cache::KvDtype> kv_dtypes;  // the default one first
   // Whether KvView::key_positions and KvView::attention are carried out.
   bool attention_scores = false;
+  // Sequences that decode in one step, and tokens of one prefill chunk, beyond
+  // which its tokens come no faster. Where nothing else is asked for.
+  int decode_rows = 64;
+  int prefill_chunk_tokens = 64;
 };
 
 class Backend {

@@ -36,7 +36,7 @@ absl::Status CheckNumbers(const ServerOptions& o) {
       {"max_logit_bias", o.max_logit_bias, 0, 1'000'000},
       {"max_top_logprobs", o.max_top_logprobs, 0, 1000},
       {"max_request_id_bytes", o.max_request_id_bytes, 0, 4096},
-      {"prefill_chunk_tokens", o.prefill_chunk_tokens, 1, 4096},
+      {"prefill_chunk_tokens", o.prefill_chunk_tokens, 0, 4096},
       {"outbound_queue_bytes", o.outbound_queue_bytes, 1024, 1 << 30},
       {"max_receive_message_bytes", o.grpc.max_receive_message_bytes, 1024,
        std::numeric_limits<int32_t>::max()},

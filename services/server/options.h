@@ -67,7 +67,7 @@ struct ServerOptions {
   int max_stop_strings = 16, max_stop_bytes = 256, max_logit_bias = 1024,
       max_top_logprobs = 20, max_request_id_bytes = 128;
   bool allow_special_tokens = false;
-  int prefill_chunk_tokens = 64;
+  int prefill_chunk_tokens = 0;  // 0: what the backend likes
 
   // ---- Streams and sessions ----
   int64_t outbound_queue_bytes = 256 << 10;

@@ -20,7 +20,6 @@
 namespace millrace::server {
 namespace {
 
-constexpr int kMaxDecodeRows = 64;
 // Of a sequence: the last of its prefix, the first and the last of its tail.
 constexpr int kPartialBlocks = 3;
 // Above this share of the limit no session is opened.
@@ -64,6 +63,13 @@ cache::PolicyBackend PolicyBackendOf(const backends::Backend& backend) {
           .attention_scores = backend.capabilities().attention_scores};
 }
 
+int PrefillChunkTokens(const ServerOptions& options,
+                       const backends::Backend& backend) {
+  return options.prefill_chunk_tokens > 0
+             ? options.prefill_chunk_tokens
+             : backend.capabilities().prefill_chunk_tokens;
+}
+
 // Of a sequence that pins nothing, and is not held for a rollback.
 cache::PolicyContext PolicyContextOf(const ServerOptions& options,
                                      const backends::ModelConfig& model,
@@ -73,7 +79,7 @@ cache::PolicyContext PolicyContextOf(const ServerOptions& options,
   return {.trained_context = model.trained_context,
           .max_resident_tokens =
               options.session_kv_memory_bytes / kv.BytesPerToken(),
-          .extra_tokens = options.prefill_chunk_tokens,
+          .extra_tokens = PrefillChunkTokens(options, backend),
           .wide_prefix = HasWidePrefix(kv.dtype),
           .has_sink_token = tokenizer.sink_id().has_value(),
           .backend = PolicyBackendOf(backend)};
@@ -207,8 +213,12 @@ absl::Status Runtime::MakeText(const backends::ModelFile& file) {
 }
 
 absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
-  const backends::LoadOptions load{.max_rows = kMaxDecodeRows +
-                                               options_.prefill_chunk_tokens};
+  const engine::EngineOptions engine_options = {
+      .max_decode_rows = backend_->capabilities().decode_rows,
+      .prefill_chunk_tokens = PrefillChunkTokens(options_, *backend_)};
+  const backends::LoadOptions load{.max_rows =
+                                       engine_options.max_decode_rows +
+                                       engine_options.prefill_chunk_tokens};
   const backends::ModelConfig& config = file.config();
   const auto kv_spec = KvSpecOf(options_, config, *backend_);
   if (!kv_spec.ok()) return kv_spec.status();
@@ -244,10 +254,7 @@ absl::Status Runtime::MakeEngine(const backends::ModelFile& file) {
         absl::StrCat("--kv_memory: ", storage.status().message()));
   }
   engine_ = std::make_unique<engine::Engine>(
-      *std::move(model), *std::move(storage),
-      engine::EngineOptions{
-          .max_decode_rows = kMaxDecodeRows,
-          .prefill_chunk_tokens = options_.prefill_chunk_tokens});
+      *std::move(model), *std::move(storage), engine_options);
   queue_ = std::make_unique<oneshot::AdmissionQueue>(
       engine_.get(),
       oneshot::AdmissionQueue::Options{.max_waiting = options_.max_queue,
@@ -260,7 +267,7 @@ void Runtime::CountSessionsThatFit() {
   if (!made.ok()) return;
   const int64_t blocks = cache::MaxBlocks(
       {.policy = made->policy,
-       .max_chunk_tokens = options_.prefill_chunk_tokens,
+       .max_chunk_tokens = engine_->options().prefill_chunk_tokens,
        .rollback_tokens = session::OpenOptions().rollback_tokens + 1},
       kv_spec_.dtype);
   sessions_that_fit_ = static_cast<int>(num_blocks_ / blocks);

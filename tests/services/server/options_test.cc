@@ -94,8 +94,8 @@ TEST(Options, TlsComesInPairs) {
 TEST(Options, WrongValuesNameTheirFlag) {
   EXPECT_THAT(Complaint([](auto& o) { o.threads = -1; }),
               AllOf(HasSubstr("--threads=-1"), HasSubstr("0 to 4096")));
-  EXPECT_THAT(Complaint([](auto& o) { o.prefill_chunk_tokens = 0; }),
-              HasSubstr("--prefill_chunk_tokens=0"));
+  EXPECT_THAT(Complaint([](auto& o) { o.prefill_chunk_tokens = -1; }),
+              HasSubstr("--prefill_chunk_tokens=-1"));
   EXPECT_THAT(Complaint([](auto& o) { o.drain_timeout = absl::Seconds(-1); }),
               HasSubstr("--drain_timeout=-1s"));
   EXPECT_THAT(Complaint([](auto& o) { o.heartbeat_interval = {}; }),
