@@ -14,10 +14,10 @@ namespace millrace::backends {
 namespace cuda {
 namespace {
 
-// A step reads all weights, whatever it computes: on an H100, 256 rows of 16-bit
-// weights are about as many as it multiplies in the time that it takes to read
-// them (990 TFLOP/s by 3.35 TB/s). A chunk costs every session the K/V memory of
-// its tokens.
+// A step reads all weights, whatever it computes: on an H100, 256 rows of
+// 16-bit weights are about as many as it multiplies in the time that it takes
+// to read them (990 TFLOP/s by 3.35 TB/s). A chunk costs every session the K/V
+// memory of its tokens.
 constexpr int kDecodeRows = 256;
 constexpr int kPrefillChunkTokens = 256;
 

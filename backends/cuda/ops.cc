@@ -1,6 +1,7 @@
 #include "backends/cuda/ops.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -93,12 +94,13 @@ struct CudaOps::Layout {
     const int widest = std::max({embedding_width, query_width, hidden_width});
     halves = take(rows * widest, sizeof(uint16_t));
     factors = take(rows);
-    picked = take(rows);
+    for (int64_t& one : picked) one = take(rows);
   }
 
   int embedding_width, query_width, kv_width, hidden_width;
   int64_t residual, query, keys, values, attended, hidden, logits;
-  int64_t row_statistics, partials, arrived, turns, halves, factors, picked;
+  int64_t row_statistics, partials, arrived, turns, halves, factors;
+  std::array<int64_t, 2> picked;
   int64_t bytes = 0;
 };
 
@@ -171,7 +173,9 @@ CudaOps::CudaOps(const ModelConfig& config, Weights weights,
   turns_ = reinterpret_cast<uint64_t*>(at(layout.turns));
   halves_ = {reinterpret_cast<uint16_t*>(at(layout.halves)),
              at(layout.factors)};
-  picked_ = reinterpret_cast<int32_t*>(at(layout.picked));
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    steps_[i].picked = reinterpret_cast<int32_t*>(at(layout.picked[i]));
+  }
   // What is beyond a row's width must be zero; and so must be `arrived`.
   device_->Clear(activations_.get(), layout.bytes);
   const Rope rope(config.head_dim, config.rope_base);
@@ -240,7 +244,7 @@ absl::Status CudaOps::Upload(Step& step) {
 void CudaOps::Embed() {
   device_->kernels().embed(device_->stream(), shape().rows,
                            {.step = header(),
-                            .picked = picked_,
+                            .picked = before().picked,
                             .embedding = weights_.embedding,
                             .residual = residual_});
 }
@@ -350,7 +354,8 @@ void CudaOps::EnqueueLogits() {
                            .max_picks = shape().picks,
                            .logits = logits_,
                            .vocabulary_size = config_.vocabulary_size,
-                           .ids = picked_});
+                           .before = before().picked,
+                           .ids = step().picked});
 }
 
 void CudaOps::EnqueueResults() {
@@ -358,7 +363,7 @@ void CudaOps::EnqueueResults() {
   sums_are_due_ = step.plan.shape().asking_chunks > 0;
   const int picks = step.plan.num_picks();
   if (picks > 0) {
-    device_->Copy(step.host_picked.get(), picked_, int64_t{4} * picks);
+    device_->Copy(step.host_picked.get(), step.picked, int64_t{4} * picks);
   }
   device_->Record(*step.done);
   ++unfinished_;

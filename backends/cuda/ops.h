@@ -90,6 +90,7 @@ class CudaOps final : public Ops {
     StepPlan plan;
     Memory image, host_image;  // grow to the largest step
     int64_t image_bytes = 0;
+    int32_t* picked = nullptr;  // on the device, in `activations_`
     Memory host_picked;
     std::unique_ptr<Event> done;
   };
@@ -97,6 +98,7 @@ class CudaOps final : public Ops {
   absl::Status Upload(Step& step);
   absl::Status BeginStep(const Batch& batch, cache::KvStorage& kv);
   const Step& step() const { return steps_[newest_]; }
+  const Step& before() const { return steps_[1 - newest_]; }
   const StepShape& shape() const { return step().plan.shape(); }
   const StepHeader* header() const {
     return reinterpret_cast<const StepHeader*>(step().image.get());
@@ -126,7 +128,6 @@ class CudaOps final : public Ops {
   int* arrived_;
   uint64_t* turns_;
   HalfRows halves_;
-  int32_t* picked_;
 
   // A step that is begun alone has the first place: only such steps have images
   // that grow.

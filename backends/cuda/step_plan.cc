@@ -82,7 +82,7 @@ void StepPlan::AddRows(const Chunk& chunk) {
       if (chunk.sampling.empty()) {
         logits_rows_.push_back(row);
       } else {
-        AddPick(chunk.sampling[wanted], row);
+        AddPick(chunk.sampling[wanted], chunk.picked_before, row);
       }
     }
     rows_.push_back({.text_position = t,
@@ -96,7 +96,8 @@ void StepPlan::AddRows(const Chunk& chunk) {
   }
 }
 
-void StepPlan::AddPick(const RowSampling& sampling, int row) {
+void StepPlan::AddPick(const RowSampling& sampling, int picked_before,
+                       int row) {
   const auto begin = static_cast<int32_t>(adjustments_.size());
   adjustments_.insert(adjustments_.end(), sampling.adjustments.begin(),
                       sampling.adjustments.end());
@@ -110,6 +111,8 @@ void StepPlan::AddPick(const RowSampling& sampling, int row) {
        .temperature = sampling.temperature,
        .top_p = sampling.top_p,
        .min_p = sampling.min_p,
+       .of_unknown = sampling.of_unknown,
+       .picked_before = picked_before,
        .unused = 0});
 }
 

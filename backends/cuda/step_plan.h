@@ -79,7 +79,7 @@ class StepPlan {
   bool TakesTensorCores(const Chunk& chunk) const;
   void AddGroups(const Chunk& chunk, int first_row);
   void AddRuns(const Chunk& chunk);
-  void AddPick(const RowSampling& sampling, int row);
+  void AddPick(const RowSampling& sampling, int picked_before, int row);
   void AddTables(const Chunk& chunk, StepChunk& out);
   void AddSums(const Chunk& chunk, StepChunk& out);
   int SectionsOfGroup(const StepGroup& group) const;

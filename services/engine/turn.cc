@@ -64,7 +64,10 @@ backends::RowSampling Turn::State::Sampling(int unknown_tokens) const {
           .top_p = sampling.top_p,
           .min_p = sampling.min_p,
           .uniform = UniformOf(sampling.seed, context.turn, index),
-          .adjustments = AdjustmentsOf(sampling, *context.recent, suppressed)};
+          .adjustments = AdjustmentsOf(sampling, *context.recent, suppressed,
+                                       unknown_tokens),
+          .of_unknown = unknown_tokens > 0 ? PenaltiesOf(sampling)
+                                           : backends::Penalties{}};
 }
 
 int32_t Turn::State::Pick(absl::Span<const float> logits) {
@@ -161,9 +164,7 @@ TurnStep Turn::Next(const NextToken& next, absl::Time now) {
 }
 
 std::optional<backends::RowSampling> Turn::HowToPick(int unknown_tokens) const {
-  const GenerationOptions& options = state_->options;
-  if (options.response.logprobs >= 0) return std::nullopt;
-  if (unknown_tokens > 0 && Penalises(options.sampling)) return std::nullopt;
+  if (state_->options.response.logprobs >= 0) return std::nullopt;
   backends::RowSampling sampling = state_->Sampling(unknown_tokens);
   if (sampling.adjustments.size() > backends::RowSampling::kMaxAdjustments) {
     return std::nullopt;

@@ -65,9 +65,8 @@ class Turn {
   TurnStep Next(const NextToken& next, absl::Time now);
 
   // How a backend picks the next token in its place, or the one after so many
-  // (0 or 1) that are not known yet; nullopt if only Next can: because
-  // log-probabilities are asked for, too many logits are adjusted, or penalties
-  // depend on what is not known.
+  // (0 or 1) that are not known yet; nullopt if only Next can:
+  // log-probabilities are asked for, or too many logits are adjusted.
   // REQUIRES: not finished.
   std::optional<backends::RowSampling> HowToPick(int unknown_tokens) const;
 

@@ -171,6 +171,8 @@ class StepQueueContract : public PickingContract {
     std::vector<int> order;  // numbers of sequences
     std::vector<std::vector<int32_t>> ids = {{}, {}};
     std::vector<cache::KvView> views = {{}, {}};
+    std::vector<RowSampling> sampling =
+        std::vector<RowSampling>(2, {.temperature = 1, .uniform = 0.4});
     std::vector<int32_t> picked = {-7, -7};
     backends::Batch batch;
   };
@@ -189,8 +191,11 @@ class StepQueueContract : public PickingContract {
             RandomIds(5 + 20 * i, runner_->config().vocabulary_size, number);
       } else if (are_queued) {
         picked_before = before->order[0] == number ? 0 : 1;
+        step.sampling[i].of_unknown = {.presence = kPresence};
       } else {
         step.ids[i] = {written.back()};
+        step.sampling[i].adjustments = {
+            {.id = written.back(), .presence_penalty = kPresence}};
       }
       step.views[i] = *runner_->manager().Reserve(id, step.ids[i].size());
       step.batch.chunks.push_back(
@@ -198,7 +203,7 @@ class StepQueueContract : public PickingContract {
            .first_position = runner_->manager().Length(id),
            .view = &step.views[i],
            .num_logits = 1,
-           .sampling = {&sampling_, 1},
+           .sampling = {&step.sampling[i], 1},
            .picked = {&step.picked[i], 1},
            .picked_before = picked_before});
     }
@@ -211,7 +216,8 @@ class StepQueueContract : public PickingContract {
     }
   }
 
-  const RowSampling sampling_ = {.temperature = 1, .uniform = 0.4};
+  static constexpr float kPresence = 3;
+
   std::unique_ptr<ModelRunner> runner_;
   std::vector<Sequence> sequences_ = std::vector<Sequence>(2);
 };

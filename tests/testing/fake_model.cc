@@ -37,9 +37,23 @@ int32_t Largest(absl::Span<const float> logits) {
                               logits.begin());
 }
 
-int32_t Pick(const backends::RowSampling& sampling, std::vector<float> logits) {
+// `unknown`: the token before, if the client did not know it; else -1.
+int32_t Pick(const backends::RowSampling& sampling, int32_t unknown,
+             std::vector<float> logits) {
   if (engine::HasNonfinite(logits)) return -1;
-  engine::AdjustLogits(sampling.adjustments, absl::MakeSpan(logits));
+  backends::LogitAdjustment of_unknown = {
+      .id = unknown, .frequency_once_more = sampling.of_unknown.frequency};
+  for (backends::LogitAdjustment by : sampling.adjustments) {
+    if (by.id == unknown) {
+      of_unknown = by;
+    } else {
+      engine::AdjustLogits({by}, absl::MakeSpan(logits));
+    }
+  }
+  if (unknown >= 0) {
+    engine::AdjustLogits({backends::OnceMore(of_unknown, sampling.of_unknown)},
+                         absl::MakeSpan(logits));
+  }
   return engine::Choose(sampling, logits);
 }
 
@@ -154,7 +168,8 @@ absl::Status FakeModel::Forward(const backends::Batch& batch,
       } else {
         std::vector<float> own(width);
         ComputeLogits(chunk, row, state, absl::MakeSpan(own));
-        chunk.picked[wanted] = Pick(chunk.sampling[wanted], own);
+        chunk.picked[wanted] = Pick(chunk.sampling[wanted],
+                                    chunk.picked_before < 0 ? -1 : ids[0], own);
         picked.push_back(chunk.picked[wanted]);
       }
     }

@@ -123,8 +123,9 @@ struct PickArgs {
   const StepHeader* step;
   int max_picks;  // of the launch
   Rows logits;
-  int vocabulary_size;  // at most 2^24
-  int32_t* ids;         // [max_picks]
+  int vocabulary_size;    // at most 2^24
+  const int32_t* before;  // what the step before has picked
+  int32_t* ids;           // [max_picks]
 };
 
 // Blocks to and from the canonical form of cache/kv_storage.h.

@@ -30,7 +30,7 @@ struct PickShared {
   uint64_t sums[kDigits];
   uint64_t firsts[kThreads];
   uint64_t total, left;
-  int digit, nonfinite;
+  int digit, nonfinite, adjusted;
 };
 
 // A row as its block sees it.
@@ -172,6 +172,34 @@ __device__ uint64_t Choose(const Row& row, const StepPick& pick,
   return FirstReaching(row, kept, point < total ? point : total, shared);
 }
 
+// Carries out the adjustments, and those of the token that the step before has
+// picked, which the host did not know.
+__device__ void Adjust(const Row& row, const StepPick& pick,
+                       const LogitAdjustment* adjustments,
+                       const int32_t* before, PickShared& shared) {
+  const int32_t unknown =
+      pick.picked_before < 0 ? -1 : before[pick.picked_before];
+  if (threadIdx.x == 0) shared.adjusted = 0;
+  SyncBlock();
+  for (int i = pick.adjustments_begin + static_cast<int>(threadIdx.x);
+       i < pick.adjustments_end; i += kThreads) {
+    LogitAdjustment by = adjustments[i];
+    if (by.id == unknown) {
+      by = OnceMore(by, pick.of_unknown);
+      shared.adjusted = 1;
+    }
+    row.logits[by.id] = AdjustedLogit(row.logits[by.id], by);
+  }
+  SyncBlock();
+  if (threadIdx.x == 0 && unknown >= 0 && shared.adjusted == 0) {
+    LogitAdjustment fresh;
+    fresh.frequency_once_more = pick.of_unknown.frequency;
+    row.logits[unknown] =
+        AdjustedLogit(row.logits[unknown], OnceMore(fresh, pick.of_unknown));
+  }
+  SyncBlock();
+}
+
 __global__ void __launch_bounds__(kThreads) Pick(PickArgs args) {
   WaitForPredecessor();
   if (static_cast<int>(blockIdx.x) >= args.step->num_picks) return;
@@ -185,14 +213,8 @@ __global__ void __launch_bounds__(kThreads) Pick(PickArgs args) {
     if (threadIdx.x == 0) *id = -1;
     return;
   }
-  const auto* const adjustments =
-      ArrayAt<LogitAdjustment>(args.step, args.step->adjustments);
-  for (int i = pick.adjustments_begin + static_cast<int>(threadIdx.x);
-       i < pick.adjustments_end; i += kThreads) {
-    float& logit = row.logits[adjustments[i].id];
-    logit = AdjustedLogit(logit, adjustments[i]);
-  }
-  SyncBlock();
+  Adjust(row, pick, ArrayAt<LogitAdjustment>(args.step, args.step->adjustments),
+         args.before, shared);
   uint64_t place = FirstPlace(row, shared);
   row.largest = row.logits[static_cast<uint32_t>(place)];
   const bool is_suppressed = BitsOf(row.largest) == 0xff800000u;  // as all are

@@ -66,6 +66,8 @@ struct StepPick {
   int32_t adjustments_begin, adjustments_end;  // LogitAdjustment
   int32_t top_k;
   float temperature, top_p, min_p;
+  Penalties of_unknown;
+  int32_t picked_before;  // the number of that token; -1: all are known
   int32_t unused;
 };
 

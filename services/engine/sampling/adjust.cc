@@ -7,10 +7,19 @@ namespace {
 
 using backends::LogitAdjustment;
 
+bool Penalises(const SamplingOptions& options) {
+  return options.penalty_window_tokens > 0 &&
+         (options.repetition_penalty != 1.0f ||
+          options.presence_penalty != 0.0f ||
+          options.frequency_penalty != 0.0f);
+}
+
+// Frequencies are numbers of times until all is joined.
 void AddPenalties(const SamplingOptions& options, const RecentTokens& recent,
+                  int unknown_tokens,
                   std::vector<LogitAdjustment>& adjustments) {
-  const int64_t window =
-      std::min<int64_t>(options.penalty_window_tokens, recent.size());
+  const int64_t window = std::min<int64_t>(
+      options.penalty_window_tokens - unknown_tokens, recent.size());
   std::vector<int32_t> ids(static_cast<size_t>(window));
   for (int64_t i = 0; i < window; ++i) {
     ids[static_cast<size_t>(i)] = recent.Last(i);
@@ -22,10 +31,18 @@ void AddPenalties(const SamplingOptions& options, const RecentTokens& recent,
     adjustments.push_back(
         {.id = *first,
          .repetition_penalty = options.repetition_penalty,
-         .frequency_penalty =
-             static_cast<float>(last - first) * options.frequency_penalty,
+         .frequency_penalty = static_cast<float>(last - first),
          .presence_penalty = options.presence_penalty});
     first = last;
+  }
+}
+
+void MultiplyFrequencies(float penalty,
+                         std::vector<LogitAdjustment>& adjustments) {
+  for (LogitAdjustment& adjustment : adjustments) {
+    const float times = adjustment.frequency_penalty;
+    adjustment.frequency_penalty = times * penalty;
+    adjustment.frequency_once_more = (times + 1) * penalty;
   }
 }
 
@@ -42,21 +59,15 @@ void Join(const LogitAdjustment& from, LogitAdjustment& to) {
 
 }  // namespace
 
-bool Penalises(const SamplingOptions& options) {
-  return options.penalty_window_tokens > 0 &&
-         (options.repetition_penalty != 1.0f ||
-          options.presence_penalty != 0.0f ||
-          options.frequency_penalty != 0.0f);
-}
-
-std::vector<LogitAdjustment> AdjustmentsOf(
-    const SamplingOptions& options, const RecentTokens& recent,
-    absl::Span<const int32_t> suppressed) {
+std::vector<LogitAdjustment> AdjustmentsOf(const SamplingOptions& options,
+                                           const RecentTokens& recent,
+                                           absl::Span<const int32_t> suppressed,
+                                           int unknown_tokens) {
   std::vector<LogitAdjustment> all;
   for (const auto& [id, bias] : options.logit_bias) {
     all.push_back({.id = id, .bias = bias});
   }
-  if (Penalises(options)) AddPenalties(options, recent, all);
+  if (Penalises(options)) AddPenalties(options, recent, unknown_tokens, all);
   for (const int32_t id : suppressed) {
     all.push_back({.id = id, .suppressed = true});
   }
@@ -70,7 +81,17 @@ std::vector<LogitAdjustment> AdjustmentsOf(
       joined.push_back(one);
     }
   }
+  if (Penalises(options)) {
+    MultiplyFrequencies(options.frequency_penalty, joined);
+  }
   return joined;
+}
+
+backends::Penalties PenaltiesOf(const SamplingOptions& options) {
+  if (!Penalises(options)) return {};
+  return {.repetition = options.repetition_penalty,
+          .frequency = options.frequency_penalty,
+          .presence = options.presence_penalty};
 }
 
 void AdjustLogits(absl::Span<const LogitAdjustment> adjustments,

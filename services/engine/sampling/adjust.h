@@ -13,12 +13,11 @@
 
 namespace millrace::engine {
 
-// Whether it takes what was written before to tell the adjustments.
-bool Penalises(const SamplingOptions& options);
-
 // One for each id that is changed, in rising order of ids: the bias, penalties
 // for the ids among the last penalty_window_tokens of `recent`, each with the
-// number of times it is there, and no probability for those of `suppressed`.
+// number of times it is there, and no probability for those of `suppressed`. If
+// `unknown_tokens` (0 or 1) have come that are not in `recent` yet, they push
+// out as many: see RowSampling::of_unknown.
 //
 //   repetition   logit / p if positive, else logit * p (Keskar et al., "CTRL",
 //                arXiv:1909.05858, section 4.1)
@@ -26,7 +25,10 @@ bool Penalises(const SamplingOptions& options);
 //   presence     logit - p
 std::vector<backends::LogitAdjustment> AdjustmentsOf(
     const SamplingOptions& options, const RecentTokens& recent,
-    absl::Span<const int32_t> suppressed);
+    absl::Span<const int32_t> suppressed, int unknown_tokens = 0);
+
+// What a token that is not in `recent` yet brings with it.
+backends::Penalties PenaltiesOf(const SamplingOptions& options);
 
 // Carries them out. `logits` is [vocabulary_size].
 void AdjustLogits(absl::Span<const backends::LogitAdjustment> adjustments,

@@ -28,7 +28,9 @@ class Picks {
  public:
   explicit Picks(int vocabulary_size) : vocabulary_size_(vocabulary_size) {}
 
-  void Add(const std::vector<float>& logits, const RowSampling& sampling) {
+  // `picked_before`: among those of `before`.
+  void Add(const std::vector<float>& logits, const RowSampling& sampling,
+           int picked_before = -1) {
     picks_.push_back(
         {.uniform = sampling.uniform,
          .logits_row = static_cast<int32_t>(picks_.size()),
@@ -39,6 +41,8 @@ class Picks {
          .temperature = sampling.temperature,
          .top_p = sampling.top_p,
          .min_p = sampling.min_p,
+         .of_unknown = sampling.of_unknown,
+         .picked_before = picked_before,
          .unused = 0});
     adjustments_.insert(adjustments_.end(), sampling.adjustments.begin(),
                         sampling.adjustments.end());
@@ -46,7 +50,7 @@ class Picks {
   }
 
   // With more blocks than rows, as launches are rounded up.
-  std::vector<int32_t> Run() {
+  std::vector<int32_t> Run(const std::vector<int32_t>& before = {}) {
     const auto device = NewEmulatedDevice();
     const std::vector<uint64_t> image = Image();
     std::vector<int32_t> ids(picks_.size() + 1, -7);
@@ -56,6 +60,7 @@ class Picks {
          .max_picks = static_cast<int>(ids.size()),
          .logits = {logits_.data(), vocabulary_size_},
          .vocabulary_size = vocabulary_size_,
+         .before = before.data(),
          .ids = ids.data()});
     EXPECT_TRUE(device->Synchronize().ok());
     EXPECT_EQ(ids.back(), -7);
@@ -173,6 +178,41 @@ TEST(PickTest, AdjustedRowsAreTheHostsBitByBit) {
     expected.push_back(engine::Greedy(logits));
   }
   EXPECT_EQ(picks.Run(), expected);
+}
+
+// Row i follows token i % 100, which the host has not seen yet: it is among the
+// recent ones, or only has a bias, or is suppressed, or is none of these.
+TEST(PickTest, ATokenThatTheHostDidNotKnowIsPenalisedAllTheSame) {
+  engine::RecentTokens recent(64);
+  for (int i = 0; i < 64; ++i) recent.Add(i % 40);
+  SamplingOptions options = {.temperature = 0,
+                             .repetition_penalty = 1.3f,
+                             .presence_penalty = 0.2f,
+                             .frequency_penalty = 0.7f,
+                             .penalty_window_tokens = 64,
+                             .logit_bias = {{3, 2.0f}, {50, 1.5f}}};
+  for (const int window : {64, 30, 1, 0}) {
+    options.penalty_window_tokens = window;
+    Picks picks(100);
+    std::vector<int32_t> expected, before;
+    for (int i = 0; i < 100; ++i) {
+      std::vector<float> logits = RandomLogits(100, 7 + i, 0.5f);
+      logits[i] += 2;  // the one that would win
+      picks.Add(logits,
+                {.adjustments = engine::AdjustmentsOf(options, recent, {60},
+                                                      /*unknown_tokens=*/1),
+                 .of_unknown = engine::PenaltiesOf(options)},
+                /*picked_before=*/i);
+      before.push_back(i);
+      engine::RecentTokens known = recent;
+      known.Add(i);
+      engine::AdjustLogits(engine::AdjustmentsOf(options, known, {60}),
+                           absl::MakeSpan(logits));
+      expected.push_back(engine::Greedy(logits));
+    }
+    EXPECT_EQ(picks.Run(before), expected) << window;
+    EXPECT_EQ(expected == before, false);
+  }
 }
 
 // Each filter alone, and together.

@@ -153,8 +153,7 @@ TEST_F(StepQueueTest, AfterAPauseTheSameTokensFollow) {
   EXPECT_EQ(writer.written, Oracle(Sinks(4, 30), Text(1, 20), 30));
 }
 
-// Tells how to pick a token only once the one before it is known, as penalties
-// need.
+// Tells how to pick a token only once the one before it is known.
 struct Hesitant : Writer {
   std::optional<backends::RowSampling> HowToPick(int unknown_tokens) override {
     if (unknown_tokens > 0) return std::nullopt;

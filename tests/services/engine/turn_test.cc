@@ -268,17 +268,28 @@ TEST_F(TurnTest, PenaltiesReachBackBeyondTheTurn) {
   EXPECT_EQ(turn_->Next({.logits = logits}, now_).token_id, kB);
 }
 
-// The tokens of a sampled turn over fixed logits.
-std::vector<int32_t> Sampled(uint64_t seed, uint64_t turn_number) {
-  const testing::FakeTokenizer tokenizer(std::vector<std::string>(97, "x"), {});
+// A turn that is sampled; every second one with penalties.
+GenerationOptions SampledOptions(uint64_t seed) {
   GenerationOptions options;
   options.sampling.temperature = 1;
   options.sampling.seed = seed;
+  options.stopping.max_tokens = 50;
+  if (seed % 2 == 1) {
+    options.sampling.repetition_penalty = 1.2f;
+    options.sampling.frequency_penalty = 0.9f;
+    options.sampling.penalty_window_tokens = 9;
+  }
+  return options;
+}
+
+// Its tokens over fixed logits.
+std::vector<int32_t> Sampled(uint64_t seed, uint64_t turn_number) {
+  const testing::FakeTokenizer tokenizer(std::vector<std::string>(97, "x"), {});
   RecentTokens recent;
-  Turn turn(options, {.turn = turn_number,
-                      .tokenizer = &tokenizer,
-                      .recent = &recent,
-                      .started = absl::UnixEpoch()});
+  Turn turn(SampledOptions(seed), {.turn = turn_number,
+                                   .tokenizer = &tokenizer,
+                                   .recent = &recent,
+                                   .started = absl::UnixEpoch()});
   testing::FakeOracle oracle({}, Full());
   oracle.Append({1});
   std::vector<int32_t> ids;
@@ -342,11 +353,17 @@ TEST(HowToPickTest, ATokenAheadHasTheNextNumberOfTheSeed) {
   EXPECT_EQ(HowToPick(options, 1)->adjustments.size(), 0u);  // it may end now
 }
 
-TEST(HowToPickTest, PenaltiesNeedTheTokenBefore) {
+TEST(HowToPickTest, ATokenThatIsNotKnownPushesOneOutOfTheWindow) {
   GenerationOptions options;
-  options.sampling.frequency_penalty = 0.1f;
-  EXPECT_TRUE(HowToPick(options, 0).has_value());
-  EXPECT_FALSE(HowToPick(options, 1).has_value());
+  options.sampling = {.frequency_penalty = 0.5f, .penalty_window_tokens = 2};
+  const auto known = HowToPick(options, 0), unknown = HowToPick(options, 1);
+  EXPECT_EQ(known->adjustments.size(), 2u);
+  EXPECT_EQ(known->of_unknown.frequency, 0);
+  ASSERT_EQ(unknown->adjustments.size(), 1u);
+  EXPECT_EQ(unknown->adjustments[0].id, 299);
+  EXPECT_EQ(unknown->adjustments[0].frequency_penalty, 0.5f);
+  EXPECT_EQ(unknown->adjustments[0].frequency_once_more, 1);
+  EXPECT_EQ(unknown->of_unknown.frequency, 0.5f);
 }
 
 TEST(HowToPickTest, ThereIsALimitToAdjustments) {
@@ -370,11 +387,7 @@ class Sampler : public Writer {
  public:
   explicit Sampler(uint64_t seed)
       : tokenizer_(std::vector<std::string>(97, "x"), {}) {
-    GenerationOptions options;
-    options.sampling.temperature = 1;
-    options.sampling.seed = seed;
-    options.stopping.max_tokens = 50;
-    turn_ = std::make_unique<Turn>(options,
+    turn_ = std::make_unique<Turn>(SampledOptions(seed),
                                    Turn::Context{.turn = 1,
                                                  .tokenizer = &tokenizer_,
                                                  .recent = &recent_,
