@@ -2,7 +2,9 @@
 
 #include <map>
 #include <utility>
+#include <vector>
 
+#include "absl/algorithm/container.h"
 #include "backends/decoder/decoder.h"
 
 namespace millrace::backends::cuda {
@@ -13,7 +15,8 @@ constexpr size_t kMaxGraphs = 128;
 
 class GraphModel final : public Model, private StepQueue {
  public:
-  explicit GraphModel(std::unique_ptr<CudaOps> ops) : ops_(std::move(ops)) {}
+  GraphModel(std::unique_ptr<CudaOps> ops, int64_t table_bytes)
+      : ops_(std::move(ops)), table_bytes_(table_bytes) {}
 
   const ModelConfig& config() const override { return ops_->config(); }
   int max_rows() const override { return ops_->max_rows(); }
@@ -27,7 +30,25 @@ class GraphModel final : public Model, private StepQueue {
   }
 
  private:
+  // Pieces but the last are done before this returns, their logits kept.
   absl::Status Begin(const Batch& batch, cache::KvStorage& kv) override {
+    const std::vector<Batch> pieces =
+        InPieces(batch, ops_->plan_options(), table_bytes_);
+    kept_.clear();
+    for (size_t i = 0; i + 1 < pieces.size(); ++i) {
+      const absl::Status begun = BeginPiece(pieces[i], kv);
+      if (!begun.ok()) return begun;
+      const size_t first = kept_.size();
+      kept_.resize(first + static_cast<size_t>(pieces[i].logits_rows()) *
+                               config().vocabulary_size);
+      const absl::Status ended =
+          ops_->Finish(absl::MakeSpan(kept_).subspan(first));
+      if (!ended.ok()) return ended;
+    }
+    return BeginPiece(pieces.back(), kv);
+  }
+
+  absl::Status BeginPiece(const Batch& batch, cache::KvStorage& kv) {
     const absl::Status begun = ops_->unfinished() == 0
                                    ? ops_->Begin(batch, kv)
                                    : ops_->BeginBehind(batch, kv);
@@ -40,7 +61,8 @@ class GraphModel final : public Model, private StepQueue {
   }
 
   absl::Status End(absl::Span<float> logits) override {
-    return ops_->Finish(logits);
+    absl::c_copy(kept_, logits.begin());
+    return ops_->Finish(logits.subspan(kept_.size()));
   }
 
   absl::StatusOr<Graph*> GraphOfStep() {
@@ -62,13 +84,16 @@ class GraphModel final : public Model, private StepQueue {
   }
 
   const std::unique_ptr<CudaOps> ops_;
+  const int64_t table_bytes_;
+  std::vector<float> kept_;  // logits of pieces that are done
   std::map<CudaOps::GraphKey, std::unique_ptr<Graph>> graphs_;
 };
 
 }  // namespace
 
-std::unique_ptr<Model> NewGraphModel(std::unique_ptr<CudaOps> ops) {
-  return std::make_unique<GraphModel>(std::move(ops));
+std::unique_ptr<Model> NewGraphModel(std::unique_ptr<CudaOps> ops,
+                                     int64_t table_bytes) {
+  return std::make_unique<GraphModel>(std::move(ops), table_bytes);
 }
 
 }  // namespace millrace::backends::cuda

@@ -3,6 +3,7 @@
 #ifndef MILLRACE_BACKENDS_CUDA_MODEL_H_
 #define MILLRACE_BACKENDS_CUDA_MODEL_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "backends/cuda/ops.h"
@@ -10,7 +11,10 @@
 
 namespace millrace::backends::cuda {
 
-std::unique_ptr<Model> NewGraphModel(std::unique_ptr<CudaOps> ops);
+// A step with more than `table_bytes` of tables of heads is done in pieces.
+std::unique_ptr<Model> NewGraphModel(
+    std::unique_ptr<CudaOps> ops,
+    int64_t table_bytes = CudaOps::kHeadTableBytes);
 
 }  // namespace millrace::backends::cuda
 

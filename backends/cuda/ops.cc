@@ -22,10 +22,20 @@ constexpr int64_t kPartialFloats = 4 << 20;
 // Thread blocks that attention should have for each multiprocessor.
 constexpr int kBlocksPerMultiprocessor = 2;
 
-// The first image. Steps without tables of key positions need no other.
-int64_t ImageBytes(int max_rows) {
-  return (1 << 20) + int64_t{max_rows} * RowSampling::kMaxAdjustments *
-                         static_cast<int64_t>(sizeof(LogitAdjustment));
+// An image without tables of heads: its block tables name 2 million blocks,
+// that is 32 million tokens, more than a GPU holds.
+int64_t PlainImageBytes(int max_rows) {
+  constexpr int64_t kBlockTables = 8 << 20, kRowBytes = 1 << 10;
+  return kBlockTables +
+         max_rows *
+             (kRowBytes + RowSampling::kMaxAdjustments *
+                              static_cast<int64_t>(sizeof(LogitAdjustment)));
+}
+
+// Of the first step and of one that is begun behind it, which has no tables.
+std::array<int64_t, 2> ImageBytes(int max_rows) {
+  const int64_t plain = PlainImageBytes(max_rows);
+  return {plain + CudaOps::kHeadTableBytes, plain};
 }
 
 int64_t Aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
@@ -133,8 +143,9 @@ absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
       config, *std::move(weights), layout, plan, deterministic,
       std::move(device), *std::move(activations), *std::move(host_logits)));
   if (deterministic) ops->halves_ = {};
-  for (Step& step : ops->steps_) {
-    const absl::Status ready = ops->Prepare(step);
+  const auto image_bytes = ImageBytes(load.max_rows);
+  for (size_t i = 0; i < image_bytes.size(); ++i) {
+    const absl::Status ready = ops->Prepare(ops->steps_[i], image_bytes[i]);
     if (!ready.ok()) return ready;
   }
   return ops;
@@ -143,7 +154,7 @@ absl::StatusOr<std::unique_ptr<CudaOps>> CudaOps::Create(
 int64_t CudaOps::EstimateMemory(const ModelFile& file,
                                 const LoadOptions& load) {
   return WeightBytes(file) + Layout(file.config(), load.max_rows).bytes +
-         2 * ImageBytes(load.max_rows);
+         ImageBytes(load.max_rows)[0] + ImageBytes(load.max_rows)[1];
 }
 
 CudaOps::CudaOps(const ModelConfig& config, Weights weights,
@@ -185,7 +196,7 @@ CudaOps::CudaOps(const ModelConfig& config, Weights weights,
 
 // ---- A step ----
 
-absl::Status CudaOps::Prepare(Step& step) {
+absl::Status CudaOps::Prepare(Step& step, int64_t image_bytes) {
   absl::StatusOr<Memory> picked =
       device_->AllocateHost(int64_t{4} * max_rows_, "the tokens of a step");
   if (!picked.ok()) return picked.status();
@@ -193,7 +204,20 @@ absl::Status CudaOps::Prepare(Step& step) {
   absl::StatusOr<std::unique_ptr<Event>> done = device_->NewEvent();
   if (!done.ok()) return done.status();
   step.done = *std::move(done);
-  return Upload(step);
+  return MakeImage(step, image_bytes);
+}
+
+absl::Status CudaOps::MakeImage(Step& step, int64_t bytes) {
+  absl::StatusOr<Memory> image = device_->Allocate(bytes, "a step's image");
+  if (!image.ok()) return image.status();
+  absl::StatusOr<Memory> host = device_->AllocateHost(bytes, "a step's image");
+  if (!host.ok()) return host.status();
+  const absl::Status idle = device_->Synchronize();
+  if (!idle.ok()) return idle;
+  step.image = *std::move(image);
+  step.host_image = *std::move(host);
+  step.image_bytes = bytes;
+  return idle;
 }
 
 absl::Status CudaOps::Begin(const Batch& batch, cache::KvStorage& kv) {
@@ -220,22 +244,14 @@ absl::Status CudaOps::BeginStep(const Batch& batch, cache::KvStorage& kv) {
   return Upload(steps_[newest_]);
 }
 
-// The step's image: through pinned memory, in one piece.
+// The step's image: through pinned memory, in one piece. Only the tables of a
+// single chunk may be more than there is room for.
 absl::Status CudaOps::Upload(Step& step) {
   const auto bytes = static_cast<int64_t>(step.plan.image().size());
-  if (bytes > step.image_bytes || step.image == nullptr) {
-    const int64_t room = std::max(ImageBytes(max_rows_), bytes + bytes / 2);
-    absl::StatusOr<Memory> image = device_->Allocate(room, "a step's image");
-    if (!image.ok()) return image.status();
-    absl::StatusOr<Memory> host = device_->AllocateHost(room, "a step's image");
-    if (!host.ok()) return host.status();
-    const absl::Status idle = device_->Synchronize();
-    if (!idle.ok()) return idle;
-    step.image = *std::move(image);
-    step.host_image = *std::move(host);
-    step.image_bytes = room;
+  if (bytes > step.image_bytes) {
+    const absl::Status made = MakeImage(step, bytes + bytes / 2);
+    if (!made.ok()) return made;
   }
-  if (bytes == 0) return absl::OkStatus();
   std::memcpy(step.host_image.get(), step.plan.image().data(), bytes);
   device_->Copy(step.image.get(), step.host_image.get(), bytes);
   return absl::OkStatus();

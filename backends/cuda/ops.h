@@ -26,13 +26,17 @@ namespace millrace::backends::cuda {
 
 class CudaOps final : public Ops {
  public:
+  // Tables of heads (moved keys, sums of attention) that a step has room for.
+  static constexpr int64_t kHeadTableBytes = 64 << 20;
+
   // RESOURCE_EXHAUSTED if the model does not fit, UNIMPLEMENTED for heads that
   // do not fit the device's shared memory. `deterministic`: no tensor cores, so
   // that a row's bits never depend on how many rows there are.
   static absl::StatusOr<std::unique_ptr<CudaOps>> Create(
       const ModelFile& file, const LoadOptions& load,
       std::shared_ptr<Device> device, bool deterministic);
-  // An upper bound of what Create allocates on the device.
+  // An upper bound of what Create allocates on the device, and steps need; but
+  // for a single chunk that has more tables of heads than kHeadTableBytes.
   static int64_t EstimateMemory(const ModelFile& file, const LoadOptions& load);
 
   const ModelConfig& config() const override { return config_; }
@@ -64,6 +68,9 @@ class CudaOps final : public Ops {
   };
   GraphKey graph_key() const;
   Device& device() { return *device_; }
+  const StepPlanOptions& plan_options() const {
+    return steps_[0].plan.options();
+  }
 
   // As Begin, while the step before is not finished: StepQueue::Begin.
   absl::Status BeginBehind(const Batch& batch, cache::KvStorage& kv);
@@ -88,13 +95,14 @@ class CudaOps final : public Ops {
     explicit Step(const StepPlanOptions& options) : plan(options) {}
 
     StepPlan plan;
-    Memory image, host_image;  // grow to the largest step
+    Memory image, host_image;
     int64_t image_bytes = 0;
     int32_t* picked = nullptr;  // on the device, in `activations_`
     Memory host_picked;
     std::unique_ptr<Event> done;
   };
-  absl::Status Prepare(Step& step);
+  absl::Status Prepare(Step& step, int64_t image_bytes);
+  absl::Status MakeImage(Step& step, int64_t bytes);
   absl::Status Upload(Step& step);
   absl::Status BeginStep(const Batch& batch, cache::KvStorage& kv);
   const Step& step() const { return steps_[newest_]; }
@@ -129,8 +137,8 @@ class CudaOps final : public Ops {
   uint64_t* turns_;
   HalfRows halves_;
 
-  // A step that is begun alone has the first place: only such steps have images
-  // that grow.
+  // A step that is begun alone has the first place: it may have tables of
+  // heads.
   std::array<Step, 2> steps_;
   int oldest_ = 0;
   int newest_ = 0;

@@ -33,7 +33,45 @@ bool Asks(const Chunk& chunk) {
                                   [](float weight) { return weight != 0; }));
 }
 
+// One past the last position that the chunk's rows may see.
+int64_t EndOf(const Chunk& chunk) {
+  int64_t end = 0;
+  for (const cache::KvRun& run : chunk.view->runs) {
+    end = std::max(end, run.end_position());
+  }
+  return end;
+}
+
+// What AddTables and AddSums add to the image.
+int64_t TableBytes(const Chunk& chunk, const StepPlanOptions& options) {
+  int64_t bytes = 0;
+  if (chunk.view->key_positions != nullptr) {
+    bytes += EndOf(chunk) * int64_t{sizeof(int64_t)};
+  }
+  if (Asks(chunk)) {
+    bytes += chunk.view->attention->sums->capacity() * int64_t{sizeof(float)};
+  }
+  return bytes * options.num_layers * options.num_kv_heads;
+}
+
 }  // namespace
+
+std::vector<Batch> InPieces(const Batch& batch, const StepPlanOptions& options,
+                            int64_t most) {
+  std::vector<Batch> pieces(1);
+  int64_t bytes = 0;
+  for (const Chunk& chunk : batch.chunks) {
+    const int64_t of_chunk = TableBytes(chunk, options);
+    const bool fits = of_chunk == 0 || bytes + of_chunk <= most;
+    if (!fits && !pieces.back().chunks.empty()) {
+      pieces.emplace_back();
+      bytes = 0;
+    }
+    bytes += of_chunk;
+    pieces.back().chunks.push_back(chunk);
+  }
+  return pieces;
+}
 
 void StepPlan::Begin(const Batch& batch) {
   batch_ = batch;
@@ -164,10 +202,7 @@ void StepPlan::AddRuns(const Chunk& chunk) {
 void StepPlan::AddTables(const Chunk& chunk, StepChunk& out) {
   const cache::HeadTable<int64_t>* const table = chunk.view->key_positions;
   if (table == nullptr) return;
-  int64_t end = 0;
-  for (const cache::KvRun& run : chunk.view->runs) {
-    end = std::max(end, run.end_position());
-  }
+  const int64_t end = EndOf(chunk);
   out.key_positions_capacity = end;
   for (int layer = 0; layer < options_.num_layers; ++layer) {
     for (int head = 0; head < options_.num_kv_heads; ++head) {

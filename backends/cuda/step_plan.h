@@ -51,9 +51,17 @@ struct StepPlanOptions {
   int64_t max_parts = 0;
 };
 
+// The batch in pieces, in order, none of which has tables of heads (moved keys,
+// sums of attention) of more than `most` bytes, but for one that is a single
+// chunk. One piece, as a rule.
+std::vector<Batch> InPieces(const Batch& batch, const StepPlanOptions& options,
+                            int64_t most);
+
 class StepPlan {
  public:
   explicit StepPlan(const StepPlanOptions& options) : options_(options) {}
+
+  const StepPlanOptions& options() const { return options_; }
 
   // Takes up a batch. What it borrows stays until its picks and sums are kept.
   void Begin(const Batch& batch);

@@ -170,6 +170,60 @@ TEST_F(CudaModelTest, AnErrorOfTheDeviceEndsAllStepsThatWereBegun) {
   EXPECT_EQ(model_->step_queue()->End({}).code(), absl::StatusCode::kInternal);
 }
 
+// Of steps of three sequences that choose by attention: rows of logits.
+std::vector<testing::Rows> StepsThatChoose(const ModelFile& file,
+                                           int64_t table_bytes,
+                                           int64_t* launches) {
+  const auto device = NewEmulatedDevice();
+  const auto backend = NewBackendOnDevice({.deterministic = true}, device);
+  auto ops = CudaOps::Create(file, {.max_rows = 64}, device, true);
+  const auto model = NewGraphModel(*std::move(ops), table_bytes);
+  const ModelConfig& config = model->config();
+  const cache::KvSpec spec = {config.num_layers, config.num_kv_heads,
+                              config.head_dim, cache::KvDtype::kF16};
+  const auto storage = (*backend)->CreateKvStorage(spec, 64).value();
+  cache::CacheManager manager(spec, 64, storage.get());
+  std::vector<cache::SequenceId> ids;
+  for (int i = 0; i < 3; ++i) {
+    ids.push_back(manager
+                      .Open({.policy = NamedPolicy("tova:budget_tokens=20"),
+                             .max_chunk_tokens = 20})
+                      .value());
+  }
+  std::vector<testing::Rows> steps;
+  for (int step = 0; step < 30; ++step) {
+    const int rows = step == 0 ? 18 : 1;
+    const auto tokens = RandomIds(rows, config.vocabulary_size, step);
+    std::vector<cache::KvView> views;
+    for (const auto id : ids) {
+      manager.SetInputEnd(id, 18);
+      views.push_back(manager.Reserve(id, rows).value());
+    }
+    Batch batch;
+    for (int i = 0; i < 3; ++i) {
+      batch.chunks.push_back({.token_ids = tokens,
+                              .first_position = manager.Length(ids[i]),
+                              .view = &views[i],
+                              .num_logits = i == 1 ? 0 : 1});
+    }
+    std::vector<float> logits(2 * config.vocabulary_size);
+    EXPECT_TRUE(model->Forward(batch, *storage, absl::MakeSpan(logits)).ok());
+    for (const auto id : ids) manager.Commit(id);
+    const auto half = logits.begin() + config.vocabulary_size;
+    steps.push_back({{logits.begin(), half}, {half, logits.end()}});
+  }
+  *launches = device->stats().launches;
+  return steps;
+}
+
+TEST_F(CudaModelTest, AStepInPiecesIsTheSame) {
+  int64_t whole = 0, in_pieces = 0;
+  const auto steps = StepsThatChoose(*file_, 64 << 20, &whole);
+  EXPECT_EQ(StepsThatChoose(*file_, 1, &in_pieces), steps);
+  EXPECT_EQ(whole, 30);
+  EXPECT_GT(in_pieces, 60);
+}
+
 TEST_F(CudaModelTest, TheOrderOfThreadsDoesNotMatter) {
   std::vector<std::vector<float>> results;
   for (const auto order :

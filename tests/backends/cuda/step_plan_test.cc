@@ -210,6 +210,30 @@ TEST_F(StepPlanTest, SumsComeBackToTheViewThatAsks) {
   EXPECT_EQ(sums.At(1, 0)[0], 7);
 }
 
+// 2 layers, 3 heads: sums of 100 positions are 2,400 bytes, moved keys of 60 of
+// them 2,880.
+TEST_F(StepPlanTest, PiecesHaveNoMoreTablesThanThereIsRoomFor) {
+  cache::HeadTable<float> sums(2, 3, 100);
+  cache::HeadTable<int64_t> positions(2, 3, 100);
+  for (int i = 0; i < 4; ++i) Add(60, 2);
+  views_[0].attention = {{1, 1}, 1, &sums};
+  views_[1].key_positions = &positions;
+  views_[3].attention = {{1, 1}, 1, &sums};
+  const auto chunks = [&](int64_t most) {
+    std::vector<size_t> of_pieces;
+    for (const Batch& piece : InPieces(batch_, kOptions, most)) {
+      of_pieces.push_back(piece.chunks.size());
+    }
+    return of_pieces;
+  };
+  EXPECT_EQ(chunks(2400 + 2880 + 2400), (std::vector<size_t>{4}));
+  EXPECT_EQ(chunks(2400 + 2880 + 2399), (std::vector<size_t>{3, 1}));
+  EXPECT_EQ(chunks(5279), (std::vector<size_t>{1, 2, 1}));
+  EXPECT_EQ(chunks(1), (std::vector<size_t>{1, 2, 1}));  // none is empty
+  plan_.Begin(InPieces(batch_, kOptions, 5279)[0]);
+  EXPECT_EQ(plan_.sums_end() - plan_.sums_begin(), 2400 + 2 * 4);
+}
+
 TEST_F(StepPlanTest, RowsThatWeighNothingAskForNothing) {
   cache::HeadTable<float> sums(2, 3, 100);
   Add(60, 2);
