@@ -42,6 +42,10 @@ T ValueOrExit(absl::StatusOr<T> value) {
   std::exit(1);
 }
 
+void Check(const absl::Status& status) {
+  if (!status.ok()) ValueOrExit<int>(status);
+}
+
 class DeviceProbe {
  public:
   explicit DeviceProbe(const GpuTableOptions& options)
@@ -79,8 +83,7 @@ class DeviceProbe {
     for (int i = 0; i < 2; ++i) {
       seconds = SecondsOf([&] {
         kernel(device_->stream(), args_);
-        const absl::Status done = device_->Synchronize();
-        if (!done.ok()) ValueOrExit<int>(done);
+        Check(device_->Synchronize());
       });
     }
     return seconds;
@@ -130,13 +133,46 @@ class Sessions {
       runner_->Advance({{id, Ids(std::min<int64_t>(chunk, left)), 1}});
     }
   }
+  // Each step is begun behind the one before, as the engine does.
   void Decode(const std::vector<SequenceId>& ids, int steps) {
-    std::vector<ModelRunner::Part> parts;
-    for (const SequenceId id : ids) parts.push_back({id, Ids(1), 1});
-    for (int i = 0; i < steps; ++i) runner_->Advance(parts);
+    OneStep turns[2];
+    for (int i = 0; i < steps; ++i) {
+      Begin(ids, /*is_first=*/i == 0, turns[i % 2]);
+      if (i > 0) End();
+    }
+    End();
   }
 
  private:
+  struct OneStep {
+    std::vector<cache::KvView> views;
+    std::vector<int32_t> picked;
+  };
+
+  void Begin(const std::vector<SequenceId>& ids, bool is_first, OneStep& step) {
+    static constexpr int32_t kFirstToken[] = {1};
+    static const backends::RowSampling kGreedy = {};
+    step.views.resize(ids.size());
+    step.picked.resize(ids.size());
+    backends::Batch batch;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      step.views[i] = ValueOrExit(runner_->manager().Reserve(ids[i], 1));
+      batch.chunks.push_back(
+          {.token_ids = kFirstToken,
+           .first_position = runner_->manager().Length(ids[i]),
+           .view = &step.views[i],
+           .num_logits = 1,
+           .sampling = {&kGreedy, 1},
+           .picked = {&step.picked[i], 1},
+           .picked_before = is_first ? -1 : static_cast<int>(i)});
+    }
+    Check(queue().Begin(batch, runner_->storage()));
+    for (const SequenceId id : ids) runner_->manager().Commit(id);
+  }
+  void End() { Check(queue().End({})); }
+
+  backends::StepQueue& queue() { return *runner_->model().step_queue(); }
+
   // A window, a chunk, and a block cut at either end.
   int BlocksOf(int window_tokens) const {
     return (4 + window_tokens + max_rows_) / cache::kBlockTokens + 4;
