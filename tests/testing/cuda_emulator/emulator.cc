@@ -10,6 +10,7 @@
 #include <deque>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -300,6 +301,8 @@ void* DynamicSharedMemory() {
 
 void RunGrid(dim3 grid, dim3 block, size_t shared_bytes,
              absl::FunctionRef<void()> thread) {
+  static std::mutex one_grid;
+  const std::lock_guard<std::mutex> lock(one_grid);
   if (block.y != 1 || block.z != 1) Die("blocks have one dimension here");
   gridDim = grid;
   blockDim = block;

@@ -13,7 +13,7 @@
 //   shared memory full of NaN at first          as does what is not written
 //   a barrier that not all threads reach        ends the process
 //
-// Not thread-safe: one thread launches.
+// Thread-safe: grids that several threads launch run one after the other.
 #ifndef MILLRACE_TESTS_TESTING_CUDA_EMULATOR_EMULATOR_H_
 #define MILLRACE_TESTS_TESTING_CUDA_EMULATOR_EMULATOR_H_
 
