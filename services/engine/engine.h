@@ -47,8 +47,10 @@ struct SpeculationCounts {
   uint64_t drafted = 0, accepted = 0;
 };
 
-// Whoever owns a sequence. Called on the engine thread, between steps; may call
-// any method of the sequence, and close it.
+// Whoever owns a sequence. Called on the engine thread, after a step; may call
+// any method of the sequence, and close it. Where the model has a StepQueue the
+// next step may be running by then: rows of it that what the client does makes
+// void are dropped.
 class SequenceClient {
  public:
   virtual ~SequenceClient() = default;
@@ -75,7 +77,8 @@ class SequenceClient {
 
   // The step failed (the model's status, INTERNAL), or the policy refused the
   // tokens (FAILED_PRECONDITION). Pending tokens are dropped; what was computed
-  // before stands, but after INTERNAL only Clear and closing make sense.
+  // before stands, but after INTERNAL only Clear and closing make sense: tokens
+  // of a step that has failed may count as computed.
   virtual void OnError(const absl::Status& status) = 0;
 };
 

@@ -128,6 +128,7 @@ const backends::ModelFile& File(const NamedModel& model) {
 // ---- Batches ----
 
 constexpr char kFull[] = "full:max_tokens=200";
+constexpr char kLong[] = "full:max_tokens=1300";
 constexpr char kWindow[] = "window:window_tokens=20";
 constexpr char kSinks[] = "sinks:sink_tokens=4,window_tokens=30";
 constexpr char kPinned[] = "sinks:sink_tokens=4,window_tokens=50,pin_tokens=21";
@@ -154,6 +155,15 @@ std::vector<std::vector<ChunkSpec>> Batches() {
                      {kWindow, 61, 1, 1, 3},
                      {kFull, 0, 30, 2}});
   return batches;
+}
+
+// Far more than attention takes at once: a decode row, chunks with and without
+// tensor cores.
+std::vector<std::vector<ChunkSpec>> LongBatches() {
+  return {{{kLong, 1130, 1, 1}},
+          {{kLong, 1130, 9, 0}},
+          {{kLong, 1130, 64, 0}},
+          {{kLong, 1001, 128, 0}}};
 }
 
 class OpsContract : public ::testing::TestWithParam<
@@ -190,9 +200,12 @@ class OpsContract : public ::testing::TestWithParam<
 
   // Calls `test` for every batch, begun.
   void ForEachBatch(KvDtype dtype, absl::FunctionRef<void(OpsPair&)> test) {
+    ForEach(Batches(), dtype, test);
+  }
+  void ForEach(const std::vector<std::vector<ChunkSpec>>& batches,
+               KvDtype dtype, absl::FunctionRef<void(OpsPair&)> test) {
     const auto& [backend, model] = GetParam();
     OpsPair pair(backend, File(model), dtype, /*num_threads=*/2);
-    const auto batches = Batches();
     for (size_t i = 0; i < batches.size(); ++i) {
       SCOPED_TRACE(absl::StrCat(
           "batch ", i, ", first chunk: ", batches[i][0].policy, ", history ",
@@ -238,6 +251,17 @@ TEST_P(OpsContract, AttentionSeesWhatTheRunsSay) {
       pair.ExpectChanged(Activation::kAttended,
                          std::get<0>(GetParam()).AttentionTolerance(dtype));
       pair.ExpectNothingStored();
+    });
+  }
+}
+
+TEST_P(OpsContract, AttentionSeesALongHistory) {
+  for (const KvDtype dtype : {KvDtype::kF16, KvDtype::kInt8}) {
+    SCOPED_TRACE(static_cast<int>(dtype));
+    ForEach(LongBatches(), dtype, [&](OpsPair& pair) {
+      pair.Run([&](Ops& ops) { ops.Attention(0); });
+      pair.ExpectChanged(Activation::kAttended,
+                         std::get<0>(GetParam()).AttentionTolerance(dtype));
     });
   }
 }
