@@ -43,6 +43,14 @@ struct Penalties {
   float presence = 0;
 };
 
+// The adjustment of a token that is not there yet, and has no other.
+constexpr LogitAdjustment NotThere(int32_t id, const Penalties& penalties) {
+  LogitAdjustment none;
+  none.id = id;
+  none.frequency_once_more = penalties.frequency;
+  return none;
+}
+
 // The adjustment of a token of which one more has come.
 constexpr LogitAdjustment OnceMore(LogitAdjustment known,
                                    const Penalties& penalties) {

@@ -221,6 +221,10 @@ absl::Status CudaOps::MakeImage(Step& step, int64_t bytes) {
 }
 
 absl::Status CudaOps::Begin(const Batch& batch, cache::KvStorage& kv) {
+  if (unfinished_ > 0) {
+    const absl::Status idle = device_->Synchronize();
+    if (!idle.ok()) return idle;
+  }
   newest_ = oldest_ = unfinished_ = 0;
   return BeginStep(batch, kv);
 }
@@ -422,7 +426,7 @@ absl::Status CudaOps::Settle() const {
 }
 
 CudaOps::GraphKey CudaOps::graph_key() const {
-  return {shape(), step().image.get(), kv_->memory().data};
+  return {shape(), newest_, step().image.get(), kv_->memory().data};
 }
 
 // ---- Single operations ----

@@ -42,8 +42,8 @@ class CudaOps final : public Ops {
   const ModelConfig& config() const override { return config_; }
   int max_rows() const override { return max_rows_; }
 
-  // INVALID_ARGUMENT for the storage of another backend. Forgets steps that are
-  // not finished.
+  // INVALID_ARGUMENT for the storage of another backend. Waits for steps that
+  // are not finished, and forgets them.
   absl::Status Begin(const Batch& batch, cache::KvStorage& kv) override;
   void Embed() override;
   void AttentionInput(int layer) override;
@@ -61,6 +61,7 @@ class CudaOps final : public Ops {
   // owns: two steps with equal keys have equal graphs.
   struct GraphKey {
     StepShape shape;
+    int place;  // of the step's image and tokens
     const void* image;
     const void* kv;
 

@@ -123,12 +123,16 @@ absl::StatusOr<std::unique_ptr<Sequence>> Engine::Open(
     const cache::SequenceOptions& options, SequenceClient* client) {
   cache::SequenceOptions effective = options;
   effective.max_chunk_tokens = impl_->options.prefill_chunk_tokens;
-  effective.rollback_tokens = options.rollback_tokens + 1;
+  effective.rollback_tokens = options.rollback_tokens + extra_rollback_tokens();
   return EngineSequence::Open(effective, client, &impl_->table);
 }
 
 void Engine::SetStepObserver(std::function<void(const StepTrace&)> observer) {
   impl_->SetObserver(std::move(observer));
+}
+
+int64_t Engine::extra_rollback_tokens() const {
+  return impl_->model->step_queue() == nullptr ? 1 : 2;
 }
 
 const backends::ModelConfig& Engine::model_config() const {

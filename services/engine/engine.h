@@ -9,7 +9,8 @@
 //
 // The loop: run posted tasks; ask the scheduler for the next step; reserve
 // slots, compute, commit; hand logits to the clients, which pick tokens and
-// append them. Everything but Post, Start, Stop and stats is called on the
+// append them. With a model that has a StepQueue the next step is begun in
+// between. Everything but Post, Start, Stop and stats is called on the
 // engine thread alone, from posted tasks and client calls; after Stop, which
 // ends that thread, sequences can be closed from any one thread.
 #ifndef MILLRACE_SERVICES_ENGINE_ENGINE_H_
@@ -67,7 +68,8 @@ class SequenceClient {
   // of the row than that. Asked before a step that computes the last pending
   // token of a sequence with kLast; nullopt: OnRows is called with its logits.
   // `unknown_tokens`: 1 if the token before it is still being picked, so that
-  // the client does not know it yet; nullopt: ask again when it does.
+  // the client does not know it yet; nullopt: ask again when it does. The
+  // answer holds if the client then appends that token and still wants kLast.
   virtual std::optional<backends::RowSampling> HowToPick(int unknown_tokens) {
     return std::nullopt;
   }
@@ -161,7 +163,9 @@ struct StepTrace {
   int dropped_rows = 0;
   // Rows of the step before that became tokens: these were guessed right.
   int accepted_before = 0;
-  absl::Duration duration;                    // of reserving and computing
+  // Of reserving and computing; if it was begun behind another, since that one
+  // ended.
+  absl::Duration duration;
   std::vector<std::pair<int64_t, int>> rows;  // sequence id, tokens not guessed
 };
 
@@ -193,8 +197,8 @@ class Engine {
 
   // Starts the thread. Once.
   void Start();
-  // Finishes the running step and joins the thread. Idempotent. Not from the
-  // engine thread.
+  // Finishes the running step and joins the thread; nobody hears of one that is
+  // begun behind it. Idempotent. Not from the engine thread.
   void Stop();
 
   // Runs `task` on the engine thread between two steps, in order of posting.
@@ -204,15 +208,19 @@ class Engine {
 
   // Opens a sequence and reserves its memory: RESOURCE_EXHAUSTED if there is
   // not enough. `max_chunk_tokens` of the options is the engine's own, whatever
-  // it says. One token is held beyond `rollback_tokens`, so that the last token
-  // before any cut can be computed once more. `client` is borrowed and outlives
-  // the sequence.
+  // it says. extra_rollback_tokens() are held beyond `rollback_tokens`.
+  // `client` is borrowed and outlives the sequence.
   absl::StatusOr<std::unique_ptr<Sequence>> Open(
       const cache::SequenceOptions& options, SequenceClient* client);
 
   // Called on the engine thread after every step, before its clients are. Set
   // it before Start.
   void SetStepObserver(std::function<void(const StepTrace&)> observer);
+
+  // One, so that the last token before any cut can be computed once more; and
+  // one for a row that is begun early, and pushes a token out although nobody
+  // may want it.
+  int64_t extra_rollback_tokens() const;
 
   const backends::ModelConfig& model_config() const;
   const cache::KvSpec& kv_spec() const;

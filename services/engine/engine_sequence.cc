@@ -63,9 +63,9 @@ bool EngineSequence::LeavesNoTrace() const {
          !options_.policy->traits().recomputes;
 }
 
-bool EngineSequence::ExpectsGuess() {
+bool EngineSequence::GuessComesNext() {
   return speculation_ != Speculation::kNone && LeavesNoTrace() &&
-         draft_.Expects();
+         draft_.ProposesNext();
 }
 
 absl::Span<const int32_t> EngineSequence::Guess(int64_t most) {
@@ -323,7 +323,8 @@ bool EngineSequence::CommitBegun(const StepPart& part) {
       !paused_ && table_->cache.Reserved(id_) == part.tokens &&
       cached_tokens() == part.first && pending_.size() >= part.tokens &&
       pending_.First(part.tokens) == absl::MakeConstSpan(part.ids) &&
-      WantedRows(part.tokens, part.anew, queued_tokens()) <= part.logits_rows;
+      WantedRows(part.tokens, part.anew, queued_tokens()) <= part.logits_rows &&
+      !(part.sampling && wanted_ == Logits::kAll);
   holds ? Commit(part.tokens) : Drop();
   return holds;
 }

@@ -106,9 +106,8 @@ class EngineSequence final : public Sequence {
   // What may come after the one token that is queued, at most `most`. Borrowed
   // until the next call of this.
   absl::Span<const int32_t> Guess(int64_t most);
-  // Whether there may be a guess, where none is asked for: before a token that
-  // is still being picked.
-  bool ExpectsGuess();
+  // NgramDraft::ProposesNext, if guesses are wanted at all.
+  bool GuessComesNext();
   // As Reserve(1), and `guessed` tokens behind that one.
   absl::StatusOr<cache::KvView> ReserveGuess(int guessed);
   // Whether the client has picked what was guessed next, and waits for its

@@ -56,7 +56,7 @@ size_t NgramDraft::FindContinuation() const {
   return best;
 }
 
-bool NgramDraft::Expects() {
+bool NgramDraft::ProposesNext() {
   if (wait_ > 0) {
     --wait_;
     return false;

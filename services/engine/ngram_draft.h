@@ -37,10 +37,11 @@ class NgramDraft {
   // written. Borrowed until the next call.
   absl::Span<const int32_t> Propose(int64_t most);
 
-  // In place of Propose, before a token that is computed without a guess
-  // whatever is found, and itself not known yet: whether the text so far might
-  // go on as it did before.
-  bool Expects();
+  // Before a token that could be computed without a guess, while the one before
+  // it is not known yet: whether the text so far goes on as it did before. If
+  // so Propose is to be called once that is known; if not, this was in its
+  // place.
+  bool ProposesNext();
 
   // Of a guess of `proposed` tokens, 1 or more, the first `accepted` came true.
   void Learn(int proposed, int accepted);

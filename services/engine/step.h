@@ -47,7 +47,8 @@ struct Step {
   uint64_t number = 0;  // 1, 2, ...
   std::vector<StepPart> parts;
   std::vector<Refusal> refused;  // by their policies
-  // Borrows from `parts`, which stay as they are from MakeBatch on.
+  int64_t left_out = 0;          // sequences that had pending tokens
+  // Borrows from `parts`, which stay where they are from MakeBatch on.
   backends::Batch batch;
   absl::Status status;  // the model's
   std::chrono::steady_clock::time_point begun;

@@ -9,6 +9,16 @@
 #include "services/engine/ngram_draft.h"
 
 namespace millrace::engine {
+namespace {
+
+int64_t LeftOut(absl::Span<const SequenceFacts> facts,
+                absl::Span<const PlannedRows> plan) {
+  const auto waiting = absl::c_count_if(
+      facts, [](const SequenceFacts& f) { return f.pending_tokens > 0; });
+  return waiting - static_cast<int64_t>(plan.size());
+}
+
+}  // namespace
 
 StepRunner::StepRunner(backends::Model& model, cache::KvStorage& storage,
                        const EngineOptions& options, SequenceTable& table)
@@ -48,8 +58,13 @@ std::unique_ptr<Step> StepRunner::BeginStep() {
     facts.push_back(sequence->Facts());
   }
   const std::vector<PlannedRows> plan = Plan(facts);
-  if (plan.empty()) return nullptr;
+  const int64_t left_out = LeftOut(facts, plan);
+  if (plan.empty()) {
+    left_out_ = left_out;
+    return nullptr;
+  }
   auto step = std::make_unique<Step>();
+  step->left_out = left_out;
   step->begun = Clock::now();
   Prepare(plan, *step);
   Begin(*step);
@@ -61,13 +76,10 @@ std::unique_ptr<Step> StepRunner::BeginStep() {
 }
 
 std::vector<PlannedRows> StepRunner::Plan(
-    absl::Span<const SequenceFacts> facts) {
-  std::vector<PlannedRows> plan =
-      PlanStep(facts, {.max_decode_rows = options_.max_decode_rows,
-                       .prefill_chunk_tokens = options_.prefill_chunk_tokens});
-  left_out_ = -static_cast<int64_t>(plan.size());
-  for (const SequenceFacts& f : facts) left_out_ += f.pending_tokens > 0;
-  return plan;
+    absl::Span<const SequenceFacts> facts) const {
+  return PlanStep(facts,
+                  {.max_decode_rows = options_.max_decode_rows,
+                   .prefill_chunk_tokens = options_.prefill_chunk_tokens});
 }
 
 void StepRunner::Prepare(const std::vector<PlannedRows>& plan, Step& step) {
@@ -121,13 +133,16 @@ void StepRunner::Finish(Step& step) {
   if (queue_ != nullptr && step.status.ok() && !step.parts.empty()) {
     step.status = queue_->End(LogitsOf(step));
   }
-  status_ = step.status;
+  const bool is_wanted = absl::c_any_of(
+      step.parts, [](const StepPart& part) { return !part.dropped; });
+  if (is_wanted || step.parts.empty()) status_ = step.status;
+  left_out_ = step.left_out;
   Observe(step);
-  if (status_.ok()) {
+  if (step.status.ok()) {
     Deliver(step);
   } else {
     for (const StepPart& part : step.parts) {
-      if (!part.dropped) Fail(part.id, status_);
+      if (!part.dropped) Fail(part.id, step.status);
     }
   }
   for (const auto& [id, why] : step.refused) Fail(id, why);
@@ -138,9 +153,11 @@ void StepRunner::Finish(Step& step) {
 std::unique_ptr<Step> StepRunner::BeginBehind(const Step& before) {
   if (queue_ == nullptr || !CanBeFollowed(before)) return nullptr;
   const Picks picks = PicksOf(before);
-  const std::vector<PlannedRows> plan = PlanBehind(picks);
-  if (plan.empty()) return nullptr;
+  const std::vector<SequenceFacts> facts = FactsBehind(picks);
+  const std::vector<PlannedRows> plan = Plan(facts);
+  if (plan.empty() || !CanBeBegunBehind(picks, plan)) return nullptr;
   auto step = std::make_unique<Step>();
+  step->left_out = LeftOut(facts, plan);
   step->begun = Clock::now();
   if (!PrepareBehind(picks, plan, *step)) {
     for (const StepPart& part : step->parts) Find(part.id)->Drop();
@@ -174,23 +191,27 @@ bool StepRunner::CanBeFollowed(const Step& before) const {
   });
 }
 
-// As if the tokens that are being picked were there already. None at all where
-// one sequence of it has to wait: it would get every second step.
-std::vector<PlannedRows> StepRunner::PlanBehind(const Picks& picks) {
+// As if the tokens that are being picked were there already.
+std::vector<SequenceFacts> StepRunner::FactsBehind(const Picks& picks) const {
   std::vector<SequenceFacts> facts;
   facts.reserve(table_.open.size());
   for (const auto& [id, sequence] : table_.open) {
     facts.push_back(sequence->Facts());
     if (picks.contains(id)) facts.back().pending_tokens = 1;
   }
-  std::vector<PlannedRows> plan = Plan(facts);
+  return facts;
+}
+
+// Not where one sequence of it has to wait: it would get every second step.
+bool StepRunner::CanBeBegunBehind(const Picks& picks,
+                                  const std::vector<PlannedRows>& plan) const {
   const bool one_waits = absl::c_any_of(plan, [&](const PlannedRows& rows) {
     return !Find(rows.id)->LeavesNoTrace();
   });
-  if (one_waits) return {};
+  if (one_waits) return false;
   // A guess may pay more than a step that is begun early.
-  if (plan.size() == 1 && Find(plan[0].id)->ExpectsGuess()) return {};
-  return plan;
+  const bool may_guess = plan.size() == 1 && picks.contains(plan[0].id);
+  return !may_guess || !Find(plan[0].id)->GuessComesNext();
 }
 
 bool StepRunner::PrepareBehind(const Picks& picks,
@@ -294,7 +315,7 @@ void StepRunner::DeliverTo(const StepPart& part,
   const int count = part.tokens - part.anew;
   const int wanted = sequence->WantedRows(
       part.tokens, part.anew, part.tokens + sequence->queued_tokens());
-  if (part.sampling && wanted == 1) {
+  if (part.sampling && wanted == 1 && sequence->PicksNext()) {
     sequence->client()->OnPicked(first, count, part.picked);
     return;
   }

@@ -70,7 +70,9 @@ class StepRunner {
   using Picks = absl::flat_hash_map<int64_t, int>;
   Picks PicksOf(const Step& step) const;
   bool CanBeFollowed(const Step& before) const;
-  std::vector<PlannedRows> PlanBehind(const Picks& picks);
+  std::vector<SequenceFacts> FactsBehind(const Picks& picks) const;
+  bool CanBeBegunBehind(const Picks& picks,
+                        const std::vector<PlannedRows>& plan) const;
   bool PrepareBehind(const Picks& picks, const std::vector<PlannedRows>& plan,
                      Step& step);
   void Settle(const Step& before, Step& step);
@@ -81,7 +83,7 @@ class StepRunner {
   void DeliverGuess(const StepPart& part, absl::Span<const float> logits);
   void Fail(int64_t id, const absl::Status& why);
 
-  std::vector<PlannedRows> Plan(absl::Span<const SequenceFacts> facts);
+  std::vector<PlannedRows> Plan(absl::Span<const SequenceFacts> facts) const;
   absl::Span<float> LogitsOf(const Step& step);
   EngineSequence* Find(int64_t id) const;  // null: it is closed
   size_t vocabulary() const {

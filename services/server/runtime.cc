@@ -268,7 +268,8 @@ void Runtime::CountSessionsThatFit() {
   const int64_t blocks = cache::MaxBlocks(
       {.policy = made->policy,
        .max_chunk_tokens = engine_->options().prefill_chunk_tokens,
-       .rollback_tokens = session::OpenOptions().rollback_tokens + 1},
+       .rollback_tokens = session::OpenOptions().rollback_tokens +
+                          engine_->extra_rollback_tokens()},
       kv_spec_.dtype);
   sessions_that_fit_ = static_cast<int>(num_blocks_ / blocks);
 }

@@ -49,15 +49,14 @@ absl::StatusOr<cache::MadePolicy> ChoosePolicy(const OpenOptions& open,
   absl::StatusOr<cache::PolicyConfig> config =
       open.policy ? *open.policy : cache::ParsePolicy(options.default_policy);
   if (!config.ok()) return config.status();
-  // The engine holds one token beyond the rollback for a last one that has to
-  // be computed again.
   return cache::MakePolicy(
       *config, {.trained_context = deps.engine->model_config().trained_context,
                 .pinned_tokens = pinned_tokens,
                 .max_resident_tokens =
                     options.session_kv_bytes / BytesPerToken(options, deps),
                 .extra_tokens = deps.engine->options().prefill_chunk_tokens +
-                                open.rollback_tokens + 1,
+                                open.rollback_tokens +
+                                deps.engine->extra_rollback_tokens(),
                 .wide_prefix = HasWidePrefix(options.kv_dtype),
                 .has_sink_token = deps.tokenizer->sink_id().has_value(),
                 .backend = options.backend});

@@ -95,7 +95,11 @@ class Peer:
 
         def prepare():
             cache.reset()
-            self.model(self.ids(rows, WINDOW - STEPS), past_key_values=cache)
+            self.model(
+                self.ids(rows, WINDOW - STEPS),
+                past_key_values=cache,
+                logits_to_keep=1,
+            )
 
         def forward(token, position):
             logits = self.model(

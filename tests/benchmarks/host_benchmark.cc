@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "absl/synchronization/blocking_counter.h"
+#include "absl/time/clock.h"
 #include "backends/cuda/backend.h"
 #include "backends/cuda/device.h"
 #include "services/engine/engine.h"
+#include "services/engine/sampling/recent_tokens.h"
 #include "services/engine/turn.h"
 #include "tests/benchmarks/gpu_table.h"
 #include "tests/testing/fake_tokenizer.h"

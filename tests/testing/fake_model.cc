@@ -41,8 +41,8 @@ int32_t Largest(absl::Span<const float> logits) {
 int32_t Pick(const backends::RowSampling& sampling, int32_t unknown,
              std::vector<float> logits) {
   if (engine::HasNonfinite(logits)) return -1;
-  backends::LogitAdjustment of_unknown = {
-      .id = unknown, .frequency_once_more = sampling.of_unknown.frequency};
+  backends::LogitAdjustment of_unknown =
+      backends::NotThere(unknown, sampling.of_unknown);
   for (backends::LogitAdjustment by : sampling.adjustments) {
     if (by.id == unknown) {
       of_unknown = by;
@@ -55,6 +55,13 @@ int32_t Pick(const backends::RowSampling& sampling, int32_t unknown,
                          absl::MakeSpan(logits));
   }
   return engine::Choose(sampling, logits);
+}
+
+bool OnlyPicks(const backends::Batch& batch) {
+  for (const backends::Chunk& chunk : batch.chunks) {
+    if (chunk.view->attention || chunk.view->key_positions) return false;
+  }
+  return batch.logits_rows() == 0;
 }
 
 }  // namespace
@@ -181,9 +188,17 @@ absl::Status FakeModel::Forward(const backends::Batch& batch,
 absl::Status FakeModel::Begin(const backends::Batch& batch,
                               cache::KvStorage& kv) {
   // The contract of StepQueue.
+  const bool is_behind = !begun_.empty();
   if (begun_.size() == 2) std::abort();
-  if (begun_.size() == 1) {
-    if (batch.logits_rows() + begun_[0].batch.logits_rows() > 0) std::abort();
+  if (is_behind && !(OnlyPicks(batch) && OnlyPicks(begun_[0].batch))) {
+    std::abort();
+  }
+  for (const backends::Chunk& chunk : batch.chunks) {
+    if (chunk.picked_before >= 0 && !is_behind) std::abort();
+  }
+  if (hooks_ != nullptr && hooks_->before_begin) {
+    const absl::Status status = hooks_->before_begin(batch);
+    if (!status.ok()) return status;
   }
   begun_.emplace_back(batch, kv);
   return absl::OkStatus();
@@ -192,6 +207,8 @@ absl::Status FakeModel::Begin(const backends::Batch& batch,
 FakeModel::BegunStep::BegunStep(const backends::Batch& b, cache::KvStorage& kv)
     : batch(b), storage(&kv) {
   for (backends::Chunk& chunk : batch.chunks) {
+    chunk.token_ids =
+        ids.emplace_back(chunk.token_ids.begin(), chunk.token_ids.end());
     chunk.view = &views.emplace_back(*chunk.view);
     for (cache::KvRun& run : views.back().runs) {
       run.blocks = blocks.emplace_back(run.blocks.begin(), run.blocks.end());

@@ -49,6 +49,8 @@ struct FakeModelHooks {
   std::function<void(int64_t position, int32_t token_id,
                      absl::Span<float> logits)>
       edit_logits;
+  // Before StepQueue::Begin; a status fails it.
+  std::function<absl::Status(const backends::Batch&)> before_begin = {};
 };
 
 // 64 bits, well mixed (Steele et al., "Fast splittable pseudorandom number
@@ -126,7 +128,7 @@ class FakeModel final : public backends::Model, private backends::StepQueue {
     backends::Batch batch;
     cache::KvStorage* storage;
     std::deque<cache::KvView> views;
-    std::deque<std::vector<int32_t>> blocks;
+    std::deque<std::vector<int32_t>> ids, blocks;
   };
   std::deque<BegunStep> begun_;
   std::vector<int32_t> picked_;  // of the last step

@@ -192,8 +192,7 @@ __device__ void Adjust(const Row& row, const StepPick& pick,
   }
   SyncBlock();
   if (threadIdx.x == 0 && unknown >= 0 && shared.adjusted == 0) {
-    LogitAdjustment fresh;
-    fresh.frequency_once_more = pick.of_unknown.frequency;
+    const LogitAdjustment fresh = NotThere(unknown, pick.of_unknown);
     row.logits[unknown] =
         AdjustedLogit(row.logits[unknown], OnceMore(fresh, pick.of_unknown));
   }

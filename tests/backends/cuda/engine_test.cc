@@ -4,6 +4,7 @@
 #include "services/engine/engine.h"
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "tests/services/engine/engine_harness.h"
 #include "tests/services/engine/tiny_model_harness.h"
 #include "tests/testing/cuda_emulator/emulated_device.h"
+#include "tests/testing/named_policy.h"
 
 namespace millrace::engine {
 namespace {
@@ -27,8 +29,8 @@ class CudaEngineTest : public ::testing::Test {
   }
 
   void Begin(Writer& writer, int i, int64_t count) {
-    const auto policy = i % 2 == 0 ? Full(200) : Sinks(2, 20);
-    writer.Open(&harness_->engine, policy);
+    writer.Open(&harness_->engine,
+                testing::NamedPolicy(policies_[i % policies_.size()]));
     writer.Read(Text(i, 3 + 3 * i));
     writer.Write(count);
   }
@@ -48,6 +50,8 @@ class CudaEngineTest : public ::testing::Test {
     return written;
   }
 
+  std::vector<std::string> policies_ = {"full:max_tokens=200",
+                                        "sinks:sink_tokens=2,window_tokens=20"};
   std::shared_ptr<backends::cuda::EmulatedDevice> device_;
   std::unique_ptr<EngineHarness> harness_;
 };
@@ -59,6 +63,17 @@ TEST_F(CudaEngineTest, SessionsTogetherWriteWhatEachWritesAlone) {
   Start({.max_decode_rows = 1, .prefill_chunk_tokens = 7});
   EXPECT_EQ(Together(kSessions), together);
   EXPECT_NE(together[0], together[1]);
+  EXPECT_GT(device_->stats().launches_behind, device_->stats().launches / 2);
+}
+
+// These need the host between two steps; the others wait for them.
+TEST_F(CudaEngineTest, PoliciesThatReadAttentionOrRecomputeShareTheSteps) {
+  policies_ = {"sinks:sink_tokens=2,window_tokens=20", "tova:budget_tokens=24",
+               "reprefill:window_tokens=20,rebuild_every=8"};
+  Start({.max_decode_rows = 8, .prefill_chunk_tokens = 48});
+  const auto together = Together(6);
+  Start({.max_decode_rows = 1, .prefill_chunk_tokens = 48});
+  EXPECT_EQ(Together(6), together);
 }
 
 TEST_F(CudaEngineTest, AFailingDeviceEndsEverySessionOnceAndHangsNowhere) {

@@ -79,24 +79,28 @@ class CudaModelTest : public ::testing::Test {
   }
 
   // Begins to read a token, the one that the step before picks if that has not
-  // ended; then ends that one.
+  // ended; then ends that one, and keeps what it has picked.
   absl::Status StepBehind(const RowSampling& sampling) {
-    const auto view = manager_->Reserve(sequence_, 1).value();
-    const bool is_first = last_ == nullptr;
-    auto batch = std::make_unique<Batch>();
-    batch->chunks = {{.token_ids = kOneId,
-                      .first_position = manager_->Length(sequence_),
-                      .view = &view,
-                      .num_logits = 1,
-                      .sampling = {&sampling, 1},
-                      .picked = {&picked_, 1},
-                      .picked_before = is_first ? -1 : 0}};
-    const absl::Status begun = model_->step_queue()->Begin(*batch, *storage_);
+    BegunStep& step = begun_[number_ % 2];
+    const BegunStep& before = begun_[(number_ + 1) % 2];
+    const bool is_first = number_++ == 0;
+    step.view = manager_->Reserve(sequence_, 1).value();
+    step.picked = -7;
+    Batch batch;
+    batch.chunks = {{.token_ids = kOneId,
+                     .first_position = manager_->Length(sequence_),
+                     .view = &step.view,
+                     .num_logits = 1,
+                     .sampling = {&sampling, 1},
+                     .picked = {&step.picked, 1},
+                     .picked_before = is_first ? -1 : 0}};
+    const absl::Status begun = model_->step_queue()->Begin(batch, *storage_);
     manager_->Commit(sequence_);
-    last_.swap(batch);
     if (!begun.ok() || is_first) return begun;
-    picked_ = -1;
-    return model_->step_queue()->End({});
+    const absl::Status ended = model_->step_queue()->End({});
+    picked_ = before.picked;
+    EXPECT_EQ(step.picked, -7);  // it has not ended
+    return ended;
   }
 
   static constexpr int32_t kOneId[] = {1};
@@ -111,7 +115,13 @@ class CudaModelTest : public ::testing::Test {
   cache::SequenceId sequence_;
   std::vector<float> logits_;
   int32_t picked_ = -1;
-  std::unique_ptr<Batch> last_;  // begun by StepBehind
+  // Of StepBehind.
+  struct BegunStep {
+    cache::KvView view;
+    int32_t picked;
+  };
+  BegunStep begun_[2];
+  int number_ = 0;
 };
 
 TEST_F(CudaModelTest, AStreamReplaysItsGraphAndAllocatesNothing) {

@@ -215,6 +215,12 @@ TEST(PickTest, ATokenThatTheHostDidNotKnowIsPenalisedAllTheSame) {
   }
 }
 
+TEST(PickTest, NoTokenBeforeIsNoPenalty) {
+  Picks picks(3);
+  picks.Add({1, 3, 2}, {.of_unknown = {.presence = 5}}, /*picked_before=*/1);
+  EXPECT_EQ(picks.Run({1, -1}), (std::vector<int32_t>{1}));
+}
+
 // Each filter alone, and together.
 std::vector<SamplingOptions> Filters() {
   return {

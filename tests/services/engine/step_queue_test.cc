@@ -28,19 +28,28 @@ std::vector<int32_t> Oracle(std::shared_ptr<const cache::CachePolicy> policy,
 class StepQueueTest : public ::testing::Test {
  protected:
   int rows_ = 0, rows_begun_early_ = 0;
+  int begun_ = 0, steps_begun_early_ = 0;
+  int fail_begin_ = -1;  // the number of the Begin that fails
   EngineHarness harness_{
       Steps::kQueued,
       {.max_decode_rows = 8, .prefill_chunk_tokens = 16},
       20'000,
       {.before =
-           [this](uint64_t, const backends::Batch& batch) {
+           [this](uint64_t call, const backends::Batch& batch) {
+             steps_begun_early_ += begun_ > static_cast<int>(call);
              for (const backends::Chunk& chunk : batch.chunks) {
                rows_ += chunk.rows();
                rows_begun_early_ += chunk.picked_before >= 0;
              }
              return absl::OkStatus();
            },
-       .edit_logits = {}}};
+       .edit_logits = {},
+       .before_begin =
+           [this](const backends::Batch&) {
+             return ++begun_ == fail_begin_
+                        ? absl::InternalError("begin: no memory")
+                        : absl::OkStatus();
+           }}};
 
   void Begin(Writer& writer, absl::Span<const int32_t> prompt, int count) {
     writer.Open(&harness_.engine, Sinks(4, 30), /*rollback_tokens=*/5);
@@ -89,7 +98,74 @@ TEST_F(StepQueueTest, MoreThanAStepHoldsTakeTurns) {
   EXPECT_GE(rows_begun_early_, 150);
 }
 
+TEST_F(StepQueueTest, ALonePromptThatRepeatsItselfIsReadWithoutWaiting) {
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < 160; ++i) prompt.push_back(i % 10);
+  Writer writer;
+  harness_.Do([&] {
+    writer.Open(&harness_.engine, Sinks(4, 30));
+    writer.sequence->SetSpeculation(Speculation::kNgram);
+    writer.Read(prompt);
+    writer.Write(1);
+  });
+  writer.WaitUntilDone();
+  harness_.engine.Stop();
+  EXPECT_EQ(writer.written, Oracle(Sinks(4, 30), prompt, 1));
+  EXPECT_GE(steps_begun_early_, 8);
+}
+
 // ---- What a client does instead ----
+
+// The token that was picked is not used, nor the row that was begun for it.
+TEST_F(StepQueueTest, CutsReachAsFarAsWasAskedForWhateverIsRunning) {
+  for (const int64_t rollback : {0, 20}) {
+    Writer writer;
+    std::vector<int64_t> reach;
+    writer.after_token = [&](Writer& w) {  // the token is appended by now
+      reach.push_back(w.sequence->length() - 1 - w.sequence->EarliestCut());
+    };
+    harness_.Do([&] {
+      writer.Open(&harness_.engine, Sinks(4, 30), rollback);
+      writer.Read(Text(1, 60));
+      writer.Write(20);
+    });
+    writer.WaitUntilDone();
+    for (const int64_t tokens : reach) EXPECT_GE(tokens, rollback);
+    harness_.Do([&] {
+      ASSERT_TRUE(
+          writer.sequence->Truncate(writer.sequence->length() - 1).ok());
+      writer.Write(3);  // computes the last token once more
+    });
+    writer.WaitUntilDone();
+    EXPECT_EQ(writer.written.size(), 23u);
+    harness_.Do([&] { writer.Leave(); });
+  }
+}
+
+// It learns of one token, and then wants the logits of the row behind it.
+struct Inquirer : Writer {
+  void OnPicked(int64_t, int64_t, int32_t id) override {
+    sequence->Append({id});
+    sequence->WantLogits(Logits::kAll);
+  }
+  void OnRows(int64_t, int64_t count, absl::Span<const float> logits) override {
+    if (logits.empty()) return;
+    rows_of_logits = static_cast<int>(logits.size()) / 97;
+    EXPECT_EQ(rows_of_logits, count);
+    sequence->WantLogits(Logits::kNone);
+    done.Notify();
+  }
+  int rows_of_logits = 0;
+  absl::Notification done;
+};
+
+TEST_F(StepQueueTest, ARowThatWasBegunForAPickGivesNoLogits) {
+  Inquirer inquirer;
+  harness_.Do([&] { Begin(inquirer, Text(1, 20), 30); });
+  inquirer.done.WaitForNotification();
+  harness_.engine.Stop();
+  EXPECT_EQ(inquirer.rows_of_logits, 1);
+}
 
 TEST_F(StepQueueTest, InputBehindATokenTakesThePlaceOfTheNextOne) {
   const std::vector<int32_t> prompt = Text(1, 20), input = Text(2, 3);
@@ -199,6 +275,29 @@ TEST_F(StepQueueTest, LogitsForOneClientComeFromAStepOfItsOwn) {
                                  scorer.all.begin() + (row + 1) * 97),
               oracle.Logits(row));
   }
+}
+
+// The first step is alone, the others are begun behind one another.
+TEST_F(StepQueueTest, AStepThatCannotBeBegunEndsThoseInItOnce) {
+  for (const int number : {1, 2, 5}) {
+    fail_begin_ = begun_ + number;
+    Writer writer;
+    harness_.Do([&] { Begin(writer, Text(1, 5), 30); });
+    writer.WaitUntilDone();
+    harness_.Do([&] {
+      ASSERT_EQ(writer.errors.size(), 1u);
+      EXPECT_EQ(writer.errors[0], absl::InternalError("begin: no memory"));
+      EXPECT_EQ(writer.written.size(), static_cast<size_t>(number - 1));
+      EXPECT_EQ(writer.sequence->pending_tokens(), 0);
+      writer.Leave();
+    });
+  }
+  // The next one is served.
+  Writer writer;
+  harness_.Do([&] { Begin(writer, Text(1, 5), 30); });
+  writer.WaitUntilDone();
+  harness_.engine.Stop();
+  EXPECT_EQ(writer.written, Oracle(Sinks(4, 30), Text(1, 5), 30));
 }
 
 }  // namespace

@@ -153,9 +153,11 @@ class EmulatedDeviceImpl final
 
   void Launch(Graph& graph) override {
     ++stats_.launches;
+    stats_.launches_behind += stream_.done < end_of_last_launch_;
     for (const auto& kernel : static_cast<EmulatedGraph&>(graph).work) {
       stream_.Put(kernel);
     }
+    end_of_last_launch_ = stream_.end();
   }
 
   EmulatedDeviceStats stats() const override {
@@ -185,6 +187,7 @@ class EmulatedDeviceImpl final
   const EmulatedDeviceOptions options_;
   EmulatedStream stream_;
   EmulatedDeviceStats stats_;
+  int64_t end_of_last_launch_ = 0;
   std::map<const uint8_t*, int64_t> known_;  // allocated: bytes of each
   bool broken_ = false;
 };

@@ -25,7 +25,8 @@ struct EmulatedDeviceStats {
   int64_t most = 0;       // at any time
   int64_t allocations = 0;
   int64_t captures = 0;
-  int64_t launches = 0;  // of graphs
+  int64_t launches = 0;         // of graphs
+  int64_t launches_behind = 0;  // before the last one was done
   int64_t kernels = 0;
 };
 
