@@ -70,7 +70,7 @@ TEST_F(CudaEngineTest, SessionsTogetherWriteWhatEachWritesAlone) {
 TEST_F(CudaEngineTest, PoliciesThatReadAttentionOrRecomputeShareTheSteps) {
   policies_ = {"sinks:sink_tokens=2,window_tokens=20", "tova:budget_tokens=24",
                "reprefill:window_tokens=20,rebuild_every=8"};
-  Start({.max_decode_rows = 8, .prefill_chunk_tokens = 48});
+  Start({.max_decode_rows = 2, .prefill_chunk_tokens = 48});  // in turns
   const auto together = Together(6);
   Start({.max_decode_rows = 1, .prefill_chunk_tokens = 48});
   EXPECT_EQ(Together(6), together);
