@@ -67,7 +67,7 @@ TEST_P(CutsTest, OneThatLeavesChangesNobody) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, CutsTest,
-                         ::testing::ValuesIn(BackendsAsChosen()),
+                         ::testing::ValuesIn(BackendsAsChosenAndSlow()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -156,7 +156,7 @@ INSTANTIATE_TEST_SUITE_P(Backends, ScoredIdentityTest,
                          [](const auto& info) { return info.param.name; });
 
 INSTANTIATE_TEST_SUITE_P(Backends, IdentityTest,
-                         ::testing::ValuesIn(BackendsAsChosen()),
+                         ::testing::ValuesIn(BackendsAsChosenAndSlow()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

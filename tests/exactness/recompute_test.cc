@@ -108,7 +108,7 @@ TEST_P(RecomputeTest, KeysThatAreKeptAreToldApart) {
 
 INSTANTIATE_TEST_SUITE_P(
     Backends, RecomputeTest,
-    ::testing::Combine(::testing::ValuesIn(BackendsAsChosen()),
+    ::testing::Combine(::testing::ValuesIn(BackendsAsChosenAndSlow()),
                        ::testing::Values(Window{24, 1, 0}, Window{30, 15, 4},
                                          Window{20, 7, 17})),
     [](const auto& info) {

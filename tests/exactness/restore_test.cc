@@ -73,7 +73,7 @@ TEST_P(RestoreTest, TheNextTokensAreTheSameToTheBit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, RestoreTest,
-                         ::testing::ValuesIn(BackendsAsChosen()),
+                         ::testing::ValuesIn(BackendsAsChosenAndSlow()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace
