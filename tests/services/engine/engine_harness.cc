@@ -30,6 +30,13 @@ std::vector<int32_t> Text(uint64_t seed, int64_t count) {
   return ids;
 }
 
+std::vector<int32_t> Oracle(std::shared_ptr<const cache::CachePolicy> policy,
+                            absl::Span<const int32_t> prompt, int count) {
+  testing::FakeOracle oracle({}, std::move(policy));
+  oracle.Append(prompt);
+  return oracle.DecodeGreedily(count);
+}
+
 EngineHarness::EngineHarness(Steps steps, const EngineOptions& options,
                              int32_t num_blocks,
                              testing::FakeModelHooks model_hooks)

@@ -25,6 +25,10 @@ std::shared_ptr<const cache::CachePolicy> Sinks(int64_t sinks, int64_t window);
 // `count` random token ids below 97; equal seeds give equal ids.
 std::vector<int32_t> Text(uint64_t seed, int64_t count);
 
+// The first `count` tokens that the fake model writes behind `prompt`.
+std::vector<int32_t> Oracle(std::shared_ptr<const cache::CachePolicy> policy,
+                            absl::Span<const int32_t> prompt, int count);
+
 // How the fake model takes its steps.
 enum class Steps {
   kAlone,

@@ -17,13 +17,6 @@ namespace {
 
 using testing::FakeOracle;
 
-std::vector<int32_t> Oracle(std::shared_ptr<const cache::CachePolicy> policy,
-                            absl::Span<const int32_t> prompt, int count) {
-  FakeOracle oracle({}, std::move(policy));
-  oracle.Append(prompt);
-  return oracle.DecodeGreedily(count);
-}
-
 // Opens, reads and writes alone, on an engine of its own.
 std::vector<int32_t> WriteAlone(
     Steps steps, const EngineOptions& options,

@@ -17,13 +17,6 @@ namespace {
 
 using testing::FakeOracle;
 
-std::vector<int32_t> Oracle(std::shared_ptr<const cache::CachePolicy> policy,
-                            absl::Span<const int32_t> prompt, int count) {
-  FakeOracle oracle({}, std::move(policy));
-  oracle.Append(prompt);
-  return oracle.DecodeGreedily(count);
-}
-
 // Counts the rows whose token was still being picked when they were begun.
 class StepQueueTest : public ::testing::Test {
  protected:
