@@ -13,6 +13,7 @@ fields, past or to come, so tests need not be quick.
 import asyncio
 
 import grpc
+from millrace.stream import FinalStatus
 from millrace.v1 import common_pb2, session_pb2, session_pb2_grpc
 
 import failures
@@ -123,9 +124,10 @@ class RawSession:
         stub = session_pb2_grpc.SessionServiceStub(self._channel)
         self.call = stub.Connect(metadata=self._metadata)
         self.failure = None
-        self._reader = asyncio.create_task(self._read(self.call))
+        self._reader = asyncio.create_task(
+            self._read(self.call, FinalStatus(self.call)))
 
-    async def _read(self, call):
+    async def _read(self, call, status):
         try:
             while True:
                 await self._may_read.wait()
@@ -140,9 +142,8 @@ class RawSession:
                 raise
         async with self._changed:
             if call is self.call:
-                self.failure = failures.of_status(
-                    await call.code(), await call.details(),
-                    await call.trailing_metadata())
+                await call.code()
+                self.failure = failures.of_call(status.error)
             self._changed.notify_all()
 
     async def _take(self, response):

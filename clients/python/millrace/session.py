@@ -7,7 +7,8 @@ import dataclasses
 
 import grpc
 
-from millrace.errors import MillraceError, code_name, from_call
+from millrace.errors import MillraceError, code_name
+from millrace.stream import Stream
 from millrace.v1 import common_pb2, session_pb2, session_pb2_grpc
 
 # Events that wait for `chat` or `events` to take them; beyond that the client
@@ -71,7 +72,8 @@ class Session:
 
     Messages may be sent at any moment, also while the model writes: run
     `append` in another task, or between two events. Answers that come back
-    refused raise MillraceError and change nothing.
+    refused raise MillraceError and change nothing. A lost connection is taken
+    up again, and what the server has not heard is sent again.
 
     Attributes:
       opened: the server's `SessionOpened`: ids, effective options, limits.
@@ -84,7 +86,9 @@ class Session:
         self._stub = stub
         self._metadata = metadata
         self._resume_attempts = resume_attempts
-        self._call = None
+        self._attempts = 0  # to resume, since something was read
+        self._stream = None
+        self._sending = asyncio.Lock()  # messages go out in their order
         self._last_event = 0
         self._last_sent = 0
         self._unanswered = {}  # client_seq -> (request, future)
@@ -157,8 +161,8 @@ class Session:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
-        if self._call is not None:
-            self._call.cancel()
+        if self._stream is not None:
+            self._stream.cancel()
 
     # ---- Receiving ----
 
@@ -215,43 +219,40 @@ class Session:
     # ---- The stream ----
 
     async def _open(self, options):
-        request = session_pb2.ConnectRequest(client_seq=1, open=options)
         self._last_sent = 1
-        await self._start_stream(request)
-        try:
-            first = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise from_call(error) from None
-        if first is grpc.aio.EOF:
-            raise MillraceError((await self._call.code()).name, "",
-                                await self._call.details())
+        self._start_stream()
+        await self._stream.write(
+            session_pb2.ConnectRequest(client_seq=1, open=options))
+        first = await self._stream.read()
+        if first is None:
+            raise MillraceError("OK", "", "the stream ended at once")
         self._take(first)
         self._reader = asyncio.create_task(self._read())
 
-    async def _start_stream(self, first):
-        self._call = self._stub.Connect(metadata=self._metadata)
-        try:
-            await self._call.write(first)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # the read that follows tells why
+    def _start_stream(self):
+        self._stream = Stream(self._stub.Connect(metadata=self._metadata))
 
     async def _ask(self, **arm):
         _, answer = await self._send(**arm)
         return await answer
 
     async def _send(self, **arm):
-        if self._ended is not None:
-            raise self._ended
-        self._last_sent += 1
-        request = session_pb2.ConnectRequest(client_seq=self._last_sent, **arm)
         answer = asyncio.get_running_loop().create_future()
         answer.add_done_callback(lambda done: done.cancelled() or
                                  done.exception())
-        self._unanswered[self._last_sent] = (request, answer)
-        with contextlib.suppress(grpc.aio.AioRpcError,
-                                 asyncio.InvalidStateError):
-            await self._call.write(request)  # if it is lost, _resume resends
-        return request.client_seq, answer
+        # A write that is cancelled would end the stream.
+        return await asyncio.shield(self._write(answer, arm)), answer
+
+    async def _write(self, answer, arm):
+        async with self._sending:
+            if self._ended is not None:
+                raise self._ended
+            self._last_sent += 1
+            request = session_pb2.ConnectRequest(client_seq=self._last_sent,
+                                                 **arm)
+            self._unanswered[request.client_seq] = (request, answer)
+            await self._stream.write(request)  # if it is lost, _resume resends
+            return request.client_seq
 
     async def _read(self):
         try:
@@ -267,39 +268,28 @@ class Session:
     async def _read_one(self):
         while True:
             try:
-                response = await self._call.read()
-                if response is not grpc.aio.EOF:
-                    return response
-                if await self._call.code() == grpc.StatusCode.OK:
-                    return None
-                raise from_call(grpc.aio.AioRpcError(
-                    await self._call.code(),
-                    await self._call.initial_metadata(),
-                    await self._call.trailing_metadata(),
-                    await self._call.details()))
-            except grpc.aio.AioRpcError as error:
-                failed = from_call(error)
-            except MillraceError as error:
-                failed = error
-            if failed.code != "UNAVAILABLE" or failed.reason:
-                raise failed
-            await self._resume(failed)
+                response = await self._stream.read()
+                self._attempts = 0
+                return response
+            except MillraceError as failed:
+                if (failed.code != "UNAVAILABLE" or failed.reason or
+                        self._attempts == self._resume_attempts):
+                    raise
+            await self._resume()
 
-    async def _resume(self, failed):
+    async def _resume(self):
         """Takes the session up again on a new stream, and resends."""
-        for attempt in range(self._resume_attempts):
-            await asyncio.sleep(0.05 * 2**attempt)
-            await self._start_stream(session_pb2.ConnectRequest(
+        async with self._sending:
+            await asyncio.sleep(0.05 * 2**self._attempts)
+            self._attempts += 1
+            self._start_stream()
+            await self._stream.write(session_pb2.ConnectRequest(
                 resume=session_pb2.ResumeSession(
                     session_id=self.opened.session_id,
                     resume_token=self.opened.resume_token,
                     last_sequence_number=self._last_event)))
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                await self._call.initial_metadata()
-                for request, _ in list(self._unanswered.values()):
-                    await self._call.write(request)
-                return
-        raise failed
+            for request, _ in list(self._unanswered.values()):
+                await self._stream.write(request)
 
     async def _deliver(self, response):
         event = self._take(response)

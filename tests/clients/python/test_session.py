@@ -4,6 +4,9 @@ import asyncio
 
 import millrace
 import pytest
+import pytest_asyncio
+
+from cutting_proxy import CuttingProxy
 
 # gRPC keeps to one event loop.
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -82,6 +85,65 @@ async def test_no_server_raises_unavailable():
         async with millrace.connect("127.0.0.1:1"):
             pass
     assert error.value.code == "UNAVAILABLE"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def proxy(server):
+    async with CuttingProxy(server.address) as proxy:
+        yield proxy
+
+
+async def texts_of_a_reply(address):
+    """What the model writes, piece by piece."""
+    async with millrace.connect(address, sampling=GREEDY) as session:
+        async for event in session.chat("Tell me of rivers",
+                                        stopping=short(40)):
+            if event.kind == "output":
+                yield event.text
+
+
+async def test_a_lost_connection_is_taken_up_again(server, proxy):
+    whole = "".join([t async for t in texts_of_a_reply(server.address)])
+    text = ""
+    async for piece in texts_of_a_reply(proxy.address):
+        if len(text) < len(whole) / 2:
+            proxy.cut()
+        text += piece
+    assert text == whole
+
+
+def plain(address):
+    """A session that takes text without messages around it."""
+    return millrace.connect(address, format="FORMAT_PLAIN")
+
+
+async def test_what_is_sent_as_the_connection_breaks_is_sent_again(proxy):
+    async with plain(proxy.address) as session:
+        for number in range(20):
+            proxy.cut()
+            await asyncio.sleep(0)  # the connection closes
+            queued = await session.append("on and on")
+            assert queued.client_seq == 2 + number
+
+
+async def test_messages_go_out_in_their_order_while_the_stream_is_renewed(
+        proxy):
+    async with plain(proxy.address) as session:
+        proxy.cut()
+        sending = [asyncio.ensure_future(session.append("on"))]
+        while not sending[0].done() and len(sending) < 1000:
+            sending.append(asyncio.ensure_future(session.append(" and on")))
+            await asyncio.sleep(0)  # the client goes on, too
+        queued = await asyncio.gather(*sending)
+    assert [q.client_seq for q in queued] == list(range(2, 2 + len(queued)))
+
+
+async def test_a_message_that_is_cancelled_leaves_the_session_open(proxy):
+    async with plain(proxy.address) as session:
+        sending = asyncio.ensure_future(session.append("word " * 50000))
+        await asyncio.sleep(0)  # the write begins
+        sending.cancel()
+        assert (await session.append("on")).client_seq == 3
 
 
 async def test_reset_begins_at_the_system_prompt(server):
