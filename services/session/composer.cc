@@ -196,13 +196,14 @@ void Composer::WriteInput(uint64_t seq, const PreparedInput& input) {
   const bool in_turn = turn_ && turn_->decodes();
   if (in_turn) turn_->BeforeInput();
   const std::vector<int32_t> ids = Render(input, &text().tail());
+  // Before the client hears of it, who may send more at once.
+  context_.credit->Return(input.bytes);
   context_.outbox->Emit(
       InputAccepted{.client_seq = seq,
                     .text_position = static_cast<uint64_t>(text().length()),
                     .tokens = ids.size(),
                     .turn = in_turn ? turn_->number() : 0});
   text().AppendInput(seq, ids, context_.now());
-  context_.credit->Return(input.bytes);
   text_open_ = input.more_follows;
   if (in_turn) turn_->AfterInput();
 }

@@ -247,6 +247,7 @@ Conversation::Conversation(const ConversationOptions& options)
   context.now = [this] { return now; };
   context.on_event = [this](const EventBody& event) {
     events.push_back(event);
+    if (on_event) on_event(event);
   };
   context.on_closed = [this](CloseReason reason) { closed = reason; };
   context.read_ahead_tokens = options.chunk_tokens;

@@ -195,6 +195,8 @@ class Conversation {
   State state() const { return session->snapshot().state; }
   int64_t length() const { return sequence->length(); }
 
+  // Called with every event as it is told.
+  std::function<void(const EventBody&)> on_event;
   // What the model writes at a text position.
   std::function<int32_t(int64_t position)> next_token;
 

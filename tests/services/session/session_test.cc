@@ -166,6 +166,21 @@ TEST(SessionTest, InputBeyondTheCreditIsRejectedUntilLessWaits) {
   EXPECT_EQ(chat.Told<Rejected>().size(), 1u);
 }
 
+TEST(SessionTest, WhoHearsThatInputIsAcceptedMaySendAsMuchAtOnce) {
+  ConversationOptions options = Plain();
+  options.max_pending_input_bytes = 100;
+  Conversation chat(options);
+  std::vector<int64_t> waiting;
+  chat.on_event = [&](const EventBody& event) {
+    if (std::holds_alternative<InputAccepted>(event)) {
+      waiting.push_back(chat.credit.pending());
+    }
+  };
+  chat.Say(Text(std::string(100, 'a')));
+  chat.Run();
+  EXPECT_THAT(waiting, ElementsAre(0));
+}
+
 TEST(SessionTest, TenMegabytesInPiecesNeedNoMoreMemoryThanOne) {
   ConversationOptions options = Plain();
   options.policy = kPlainWindow;
