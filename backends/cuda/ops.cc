@@ -279,6 +279,7 @@ ProductArgs CudaOps::Product(Rows in, const float* norm, ProductEnd end) const {
           .num_parts = 0,
           .parts = {},
           .end = end,
+          .kv = {},
           .halves = halves_,
           .multiprocessors = device_->num_multiprocessors()};
 }
@@ -286,19 +287,13 @@ ProductArgs CudaOps::Product(Rows in, const float* norm, ProductEnd end) const {
 void CudaOps::AttentionInput(int layer) {
   const LayerWeights& weights = weights_.layers[layer];
   ProductArgs product =
-      Product(residual_, weights.attention_norm, ProductEnd::kStore);
+      Product(residual_, weights.attention_norm, ProductEnd::kStoreKv);
   product.num_parts = 3;
   product.parts[0] = {weights.query, query_};
   product.parts[1] = {weights.key, keys_};
   product.parts[2] = {weights.value, values_};
+  product.kv = {.memory = kv_->memory(), .layer = layer, .turns = turns_};
   device_->kernels().product(device_->stream(), product);
-  device_->kernels().store_kv(device_->stream(), {.step = product.step,
-                                                  .max_rows = product.max_rows,
-                                                  .kv = kv_->memory(),
-                                                  .layer = layer,
-                                                  .keys = keys_,
-                                                  .values = values_,
-                                                  .turns = turns_});
 }
 
 AttentionArgs CudaOps::AttentionOf(int layer) const {

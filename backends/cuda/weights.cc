@@ -28,9 +28,9 @@ Matrix ShapeOf(const TensorView& tensor) {
 void PackBlock(WeightType type, const uint8_t* block, int output,
                uint8_t* tile) {
   const int64_t head = type == WeightType::kQ4_1 ? 4 : 2;
-  std::memcpy(tile + 2 * output, block, 2);
+  std::memcpy(tile + ScaleByte(type, output), block, 2);
   if (type == WeightType::kQ4_1) {
-    std::memcpy(tile + 2 * (kTileOutputs + output), block + 2, 2);
+    std::memcpy(tile + MinimumByte(type, output), block + 2, 2);
   }
   const uint8_t* const from = block + head;
   for (int i = 0; i < kTileInputs; ++i) {

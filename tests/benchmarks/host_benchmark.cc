@@ -89,7 +89,6 @@ class InstantDevice final : public backends::cuda::Device {
       .embed = [](backends::cuda::Stream*, int,
                   const backends::cuda::EmbedArgs&) {},
       .product = Nothing,
-      .store_kv = Nothing,
       .attention = Nothing,
       .tensor_attention = Nothing,
       .attention_sums = Nothing,

@@ -22,17 +22,19 @@ __device__ float WeightAt(const Matrix& matrix, int output, int input) {
   const uint8_t* const tile =
       matrix.tiles + tile_index * TileBytes(matrix.type);
   const uint8_t* const at = tile + TileByte(matrix.type, place);
-  const auto* const head = reinterpret_cast<const uint16_t*>(tile);
+  const auto half = [&](int byte) {
+    return WidenHalf(*reinterpret_cast<const uint16_t*>(tile + byte));
+  };
   const int nibble = IsHighNibble(place) ? *at >> 4 : *at & 15;
   const int row = output % kTileOutputs;
   switch (matrix.type) {
     case WeightType::kQ4_0:
-      return WidenHalf(head[row]) * (nibble - 8);
+      return half(ScaleByte(matrix.type, row)) * (nibble - 8);
     case WeightType::kQ4_1:
-      return Fma(WidenHalf(head[row]), nibble,
-                 WidenHalf(head[kTileOutputs + row]));
+      return Fma(half(ScaleByte(matrix.type, row)), nibble,
+                 half(MinimumByte(matrix.type, row)));
     case WeightType::kQ8_0:
-      return WidenHalf(head[row]) * static_cast<int8_t>(*at);
+      return half(ScaleByte(matrix.type, row)) * static_cast<int8_t>(*at);
     case WeightType::kF16:
       return WidenHalf(*reinterpret_cast<const uint16_t*>(at));
     case WeightType::kBF16:

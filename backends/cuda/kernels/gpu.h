@@ -31,6 +31,13 @@ __device__ inline uint16_t NarrowBfloat(float x) {
 __device__ inline uint32_t BitsOf(float x) { return __float_as_uint(x); }
 __device__ inline float FloatOf(uint32_t bits) { return __uint_as_float(bits); }
 
+// Bytes of a (0 .. 3) and b (4 .. 7): byte i of the result is the one that the
+// selector's four bits i name.
+__device__ inline uint32_t ChooseBytes(uint32_t a, uint32_t b,
+                                       uint32_t selector) {
+  return __byte_perm(a, b, selector);
+}
+
 // a * b + c, rounded once.
 __device__ inline float Fma(float a, float b, float c) {
   return __fmaf_rn(a, b, c);
@@ -165,18 +172,21 @@ __device__ inline void WaitForCopies() {
 // ---- Kernels that follow one another ----
 
 // A kernel may start while the one before still runs. This waits until that one
-// has ended and what it wrote can be read.
+// has ended and what it wrote can be read. When all blocks have come here, the
+// kernel that follows may start, up to its own WaitForPredecessor.
 __device__ inline void WaitForPredecessor() {
 #if __CUDA_ARCH__ >= 900
   cudaGridDependencySynchronize();
-#endif
-}
-// Lets the kernel that follows start, up to its own WaitForPredecessor.
-__device__ inline void LetSuccessorStart() {
-#if __CUDA_ARCH__ >= 900
   cudaTriggerProgrammaticLaunchCompletion();
 #endif
 }
+// Brings the line of 128 bytes into the second-level cache. What it holds may
+// be written by nobody.
+__device__ inline void Prefetch(const void* line) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(
+      __cvta_generic_to_global(line)));
+}
+inline constexpr int kLineBytes = 128;
 
 // ---- Launches ----
 

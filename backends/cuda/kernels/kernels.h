@@ -41,9 +41,20 @@ struct EmbedArgs {
 
 // What becomes of a product.
 enum class ProductEnd {
-  kStore,  // out = product
-  kAdd,    // out += product
-  kGate,   // out = silu(product with matrix 0) * product with matrix 1
+  kStore,    // out = product
+  // The same, and parts 1 and 2 are keys and values: keys are rotated at their
+  // rows' text positions, both are rounded and stored in the rows' slots, and
+  // what is in their `out` is left open.
+  kStoreKv,
+  kAdd,      // out += product
+  kGate,     // out = silu(product with matrix 0) * product with matrix 1
+};
+
+// Where keys and values of a layer go.
+struct KvPlace {
+  KvMemory memory;
+  int layer;
+  const uint64_t* turns;  // rope steps, [head_dim / 2]
 };
 
 // out[row] = matrix * rms_norm(in[row]), for all rows of the step or those
@@ -63,6 +74,7 @@ struct ProductArgs {
   int num_parts;
   Part parts[3];
   ProductEnd end;
+  KvPlace kv;  // of kStoreKv
   // Room for max_rows of `in`. Null: the tensor cores are not used.
   HalfRows halves;
   int multiprocessors;
@@ -72,17 +84,6 @@ struct ProductArgs {
 // there, no weight is beyond half precision, and a gate's matrices are of one
 // type.
 inline constexpr int kTensorRows = 16;
-
-// Keys are rotated at their text positions; both are rounded and stored in the
-// rows' slots.
-struct StoreKvArgs {
-  const StepHeader* step;
-  int max_rows;
-  KvMemory kv;
-  int layer;
-  Rows keys, values;
-  const uint64_t* turns;  // rope steps, [head_dim / 2]
-};
 
 // Queries, rows times heads that share a KV head, of a tensor group, and the
 // largest head whose attention the tensor cores take.
@@ -154,7 +155,6 @@ struct MoveSlotsArgs {
 struct Kernels {
   void (*embed)(Stream*, int max_rows, const EmbedArgs&);
   void (*product)(Stream*, const ProductArgs&);
-  void (*store_kv)(Stream*, const StoreKvArgs&);
   void (*attention)(Stream*, const AttentionArgs&);
   void (*tensor_attention)(Stream*, const AttentionArgs&);
   void (*attention_sums)(Stream*, const AttentionSumsArgs&);

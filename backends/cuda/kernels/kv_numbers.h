@@ -80,22 +80,28 @@ __device__ inline float Int8Scale(float largest) {
   return FloatOf((bits + 0x7f + (bits >> 8 & 1)) & ~0xffu);
 }
 
+// Rounds number d of the token and stores it. Not of 8-bit numbers, which need
+// the whole vector.
+__device__ inline void StoreNumber(KvTile tile, int padded_dim, int slot, int d,
+                                   float x) {
+  const int i = slot * padded_dim + d;
+  if (tile.dtype == KvDtype::kF32) {
+    reinterpret_cast<float*>(tile.data)[i] = x;
+  } else {
+    reinterpret_cast<uint16_t*>(tile.data)[i] =
+        tile.dtype == KvDtype::kF16 ? NarrowHalf(x) : NarrowBfloat(x);
+  }
+}
+
 // Rounds a vector and stores it as the token in `slot`, by one warp.
 // number(d) is asked by lane d % 32 alone.
 template <class Number>
 __device__ void StoreVector(KvTile tile, int head_dim, int padded_dim, int slot,
                             const Number& number) {
   const int lane = threadIdx.x % 32;
-  const int first = slot * padded_dim;
   if (tile.dtype != KvDtype::kInt8) {
     for (int d = lane; d < head_dim; d += 32) {
-      const float x = number(d);
-      if (tile.dtype == KvDtype::kF32) {
-        reinterpret_cast<float*>(tile.data)[first + d] = x;
-      } else {
-        reinterpret_cast<uint16_t*>(tile.data)[first + d] =
-            tile.dtype == KvDtype::kF16 ? NarrowHalf(x) : NarrowBfloat(x);
-      }
+      StoreNumber(tile, padded_dim, slot, d, number(d));
     }
     return;
   }
@@ -110,7 +116,7 @@ __device__ void StoreVector(KvTile tile, int head_dim, int padded_dim, int slot,
   finite = LargestOfWarp(finite ? 0.0f : 1.0f) == 0;
   const float scale = finite ? Int8Scale(largest) : FloatOf(0x7fc00000u);
   const float inverse = finite && scale > 0 ? 1 / scale : 0;
-  auto* const to = reinterpret_cast<int8_t*>(tile.data) + first;
+  auto* const to = reinterpret_cast<int8_t*>(tile.data) + slot * padded_dim;
   for (int d = lane; d < head_dim; d += 32) {
     to[d] = inverse > 0 ? static_cast<int8_t>(rintf(number(d) * inverse)) : 0;
   }

@@ -12,7 +12,7 @@ void LaunchEmbed(Stream* stream, int max_rows, const EmbedArgs& args);
 void LaunchProduct(Stream* stream, const ProductArgs& args);
 void LaunchRoundRows(Stream* stream, const ProductArgs& args);
 void LaunchTensorProduct(Stream* stream, const ProductArgs& args);
-void LaunchStoreKv(Stream* stream, const StoreKvArgs& args);
+void LaunchStoreKv(Stream* stream, const ProductArgs& args);
 void LaunchAttention(Stream* stream, const AttentionArgs& args);
 void LaunchTensorAttention(Stream* stream, const AttentionArgs& args);
 void LaunchAttentionSums(Stream* stream, const AttentionSumsArgs& args);
@@ -24,7 +24,6 @@ void LaunchMoveSlots(Stream* stream, const MoveSlotsArgs& args);
 inline constexpr Kernels kKernels = {
     .embed = LaunchEmbed,
     .product = LaunchProduct,
-    .store_kv = LaunchStoreKv,
     .attention = LaunchAttention,
     .tensor_attention = LaunchTensorAttention,
     .attention_sums = LaunchAttentionSums,

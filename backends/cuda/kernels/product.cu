@@ -1,8 +1,7 @@
 // out = W rms_norm(in), and what becomes of it: attention input, attention
 // output, feed-forward in and out, and logits are this kernel.
 //
-//   grid     a block for 16 outputs (a row of tiles, weight_tiles.h) and up to
-//   8
+//   grid     a block for 16 outputs (a row of tiles, weight_tiles.h) and up to 8
 //            rows; of two matrices for a gate
 //   threads  8 warps; each takes every eighth tile and has of it 2 outputs x 8
 //            inputs a lane; lanes, then warps are added up in a fixed order
@@ -15,12 +14,19 @@
 //
 // The norm of a row is computed by every block anew: 576 numbers from the cache
 // cost less than another kernel. The scale of the norm is applied to the sum.
+// Keys and values are stored by this kernel, too, but for 8-bit numbers, whose
+// scale takes the whole vector (store_kv.cu).
+//
+// With few rows a step is a chain of latencies. So weights are sent for (into
+// the second-level cache) while the kernel before still runs.
 //
 // A sum's order depends on the matrix alone, not on the number of rows: a row's
 // results are the same bits in any batch. From 16 rows on the tensor cores take
 // over (tensor_product.cu), unless results must be so.
+#include "backends/cuda/kernels/kv_numbers.h"
 #include "backends/cuda/kernels/lane_weights.h"
 #include "backends/cuda/kernels/launchers.h"
+#include "backends/cuda/kernels/rotation.h"
 #include "backends/cuda/kernels/target.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
@@ -29,18 +35,20 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
 
-// What the block's rows read: 8 inputs of a lane in a tile.
+// What the block's rows read.
 template <int kRows>
 struct Inputs {
   const float* rows[kRows];
   const float* norm;
 
+  // The 8 inputs of a lane in a tile, times the norm's weights if it is there.
+  template <bool kNormed>
   __device__ void Load(int block, int lane, float (&x)[kRows][8]) const {
     const int first = block * kTileInputs + lane % 4 * 2;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       float2 weight = {1, 1};
-      if (norm != nullptr) {
+      if constexpr (kNormed) {
         weight = *reinterpret_cast<const float2*>(norm + first + 8 * i);
       }
 #pragma unroll
@@ -54,21 +62,26 @@ struct Inputs {
   }
 };
 
-// sums[r] += the lane's part of the products of its two outputs.
-template <int kRows, WeightType kType>
+// sums[r] += the lane's part of the products of its two outputs. A tile is sent
+// for while the one before is multiplied.
+template <int kRows, WeightType kType, bool kNormed>
 __device__ void AddTiles(const Inputs<kRows>& inputs, const uint8_t* tiles,
                          int blocks, float (&sums)[2 * kRows]) {
-  const int lane = threadIdx.x % 32, output = lane / 4;
-  for (int block = threadIdx.x / 32; block < blocks; block += kWarps) {
-    const uint8_t* const tile = tiles + int64_t{block} * TileBytes(kType);
-    LaneWeights weights;
-    LoadLane<kType>(tile, lane, weights);
+  using Weights = LaneWeights<kType>;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  if (warp >= blocks) return;
+  // The instruction that takes it has room for one constant, and there are
+  // others: so that it is in a register, it is none.
+  const uint32_t bits_of_128 = kBitsOf128 + (blocks < 0);
+  tiles += int64_t{warp} * TileBytes(kType);
+  LaneWords<kType> next;
+  next.Load(tiles, lane);
+  for (int block = warp; block < blocks; block += kWarps) {
+    const Weights weights(next, bits_of_128);
+    tiles += kWarps * TileBytes(kType);
+    if (block + kWarps < blocks) next.Load(tiles, lane);
     float x[kRows][8];
-    inputs.Load(block, lane, x);
-    const float scales[2] = {ScaleOf<kType>(tile, output),
-                             ScaleOf<kType>(tile, output + 8)};
-    const float minima[2] = {MinimumOf<kType>(tile, output),
-                             MinimumOf<kType>(tile, output + 8)};
+    inputs.template Load<kNormed>(block, lane, x);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       float low = 0, high = 0, all = 0;
@@ -76,42 +89,55 @@ __device__ void AddTiles(const Inputs<kRows>& inputs, const uint8_t* tiles,
       for (int i = 0; i < 8; ++i) {
         low = Fma(weights.low[i], x[r][i], low);
         high = Fma(weights.high[i], x[r][i], high);
-        if constexpr (kType == WeightType::kQ4_1) all += x[r][i];
+        if constexpr (Weights::kOffset) all += x[r][i];
       }
-      sums[2 * r] = Fma(scales[0], low, Fma(minima[0], all, sums[2 * r]));
-      sums[2 * r + 1] =
-          Fma(scales[1], high, Fma(minima[1], all, sums[2 * r + 1]));
+      float& sum_low = sums[2 * r];
+      float& sum_high = sums[2 * r + 1];
+      if constexpr (Weights::kOffset) {
+        sum_low = Fma(weights.offsets[0], all, sum_low);
+        sum_high = Fma(weights.offsets[1], all, sum_high);
+      }
+      sum_low = Fma(weights.scales[0], low, sum_low);
+      sum_high = Fma(weights.scales[1], high, sum_high);
     }
   }
 }
 
-template <int kRows>
+template <int kRows, bool kNormed>
 __device__ void AddGroup(const Inputs<kRows>& inputs, const Matrix& matrix,
                          int group, float (&sums)[2 * kRows]) {
   const int blocks = matrix.blocks();
   const uint8_t* const tiles =
       matrix.tiles + int64_t{group} * blocks * TileBytes(matrix.type);
+  const auto add = [&]<WeightType kType>() {
+    AddTiles<kRows, kType, kNormed>(inputs, tiles, blocks, sums);
+  };
   switch (matrix.type) {
     case WeightType::kF32:
-      return AddTiles<kRows, WeightType::kF32>(inputs, tiles, blocks, sums);
+      return add.template operator()<WeightType::kF32>();
     case WeightType::kF16:
-      return AddTiles<kRows, WeightType::kF16>(inputs, tiles, blocks, sums);
+      return add.template operator()<WeightType::kF16>();
     case WeightType::kBF16:
-      return AddTiles<kRows, WeightType::kBF16>(inputs, tiles, blocks, sums);
+      return add.template operator()<WeightType::kBF16>();
     case WeightType::kQ8_0:
-      return AddTiles<kRows, WeightType::kQ8_0>(inputs, tiles, blocks, sums);
+      return add.template operator()<WeightType::kQ8_0>();
     case WeightType::kQ4_0:
-      return AddTiles<kRows, WeightType::kQ4_0>(inputs, tiles, blocks, sums);
+      return add.template operator()<WeightType::kQ4_0>();
     case WeightType::kQ4_1:
-      return AddTiles<kRows, WeightType::kQ4_1>(inputs, tiles, blocks, sums);
+      return add.template operator()<WeightType::kQ4_1>();
   }
 }
 
-// The sums of all lanes of the warp that have the same outputs, put into
-// shared[warp][row][16].
+// shared[warp][row][16] = the warp's sums of the group's outputs.
 template <int kRows>
-__device__ void KeepSums(float (&sums)[2 * kRows],
-                         float (*shared)[kRows][kTileOutputs]) {
+__device__ void KeepSums(const Inputs<kRows>& inputs, const Matrix& matrix,
+                         int group, float (*shared)[kRows][kTileOutputs]) {
+  float sums[2 * kRows] = {};
+  if (inputs.norm != nullptr) {
+    AddGroup<kRows, true>(inputs, matrix, group, sums);
+  } else {
+    AddGroup<kRows, false>(inputs, matrix, group, sums);
+  }
   AddUpFours(sums);
   const int lane = threadIdx.x % 32;
   if (lane % 4 != 0) return;
@@ -122,14 +148,28 @@ __device__ void KeepSums(float (&sums)[2 * kRows],
   }
 }
 
-// 1 / root mean square, warp w of row w.
-__device__ float RmsScale(const float* row, int inputs, float epsilon) {
-  float squares = 0;
-  for (int i = threadIdx.x % 32; i < inputs; i += 32) {
-    squares = Fma(row[i], row[i], squares);
+// shared[warp][row] = the sum of squares of the warp's part of the row.
+template <int kRows>
+__device__ void KeepSquares(const Inputs<kRows>& inputs, int width,
+                            float (*shared)[kRows]) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    float squares = 0;
+    for (int i = threadIdx.x; i < width; i += kThreads) {
+      squares = Fma(inputs.rows[r][i], inputs.rows[r][i], squares);
+    }
+    squares = SumOfWarp(squares);
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32][r] = squares;
   }
-  squares = SumOfWarp(squares);
-  return 1 / sqrtf(squares / static_cast<float>(inputs) + epsilon);
+}
+
+// 1 / root mean square.
+template <int kRows>
+__device__ float ScaleOfRow(const float (*squares)[kRows], int row, int width,
+                            float epsilon) {
+  float total = 0;
+  for (int w = 0; w < kWarps; ++w) total += squares[w][row];
+  return 1 / sqrtf(total / static_cast<float>(width) + epsilon);
 }
 
 template <int kRows>
@@ -140,15 +180,36 @@ __device__ float Total(const float (*shared)[kRows][kTileOutputs], int row,
   return total;
 }
 
+// The group's weights, which no kernel writes: as many as a line a thread.
+__device__ void PrefetchGroup(const Matrix& matrix, int group) {
+  const int64_t bytes = int64_t{matrix.blocks()} * TileBytes(matrix.type);
+  const int64_t line = int64_t{threadIdx.x} * kLineBytes;
+  if (line < bytes) Prefetch(matrix.tiles + group * bytes + line);
+}
+
 __device__ float Silu(float x) { return x / (1 + expf(-x)); }
+
+// Puts number `output` of a key or value into the row's slot. `other` is the
+// product that it makes a pair with.
+__device__ void StoreNumberOf(const ProductArgs& args, bool key, int row,
+                              int output, float product, float other) {
+  const KvMemory& kv = args.kv.memory;
+  const StepRow& at = ArrayAt<StepRow>(args.step, args.step->rows)[row];
+  const int head = output / kv.head_dim, d = output % kv.head_dim;
+  if (key) {
+    const SineCosine angle = AngleAt(at.text_position, args.kv.turns[d / 2]);
+    if (d % 2 == 0) {
+      Turn(angle, product, other);
+    } else {
+      Turn(angle, other, product);
+    }
+  }
+  StoreNumber(kv.Tile(args.kv.layer, head, at.block, at.value_block, key),
+              kv.padded_dim, at.slot, d, product);
+}
 
 template <int kRows>
 __global__ void __launch_bounds__(kThreads) Product(ProductArgs args) {
-  WaitForPredecessor();
-  const StepHeader* const step = args.step;
-  const int rows = args.wanted_rows ? step->num_logits : step->num_rows;
-  const int first_row = blockIdx.y * kRows;
-  if (first_row >= rows) return;
   int group = blockIdx.x, part = 0;
   if (args.end != ProductEnd::kGate) {
     while (group >= args.parts[part].matrix.groups()) {
@@ -156,7 +217,14 @@ __global__ void __launch_bounds__(kThreads) Product(ProductArgs args) {
     }
   }
   const Matrix& matrix = args.parts[part].matrix;
+  PrefetchGroup(matrix, group);
+  if (args.end == ProductEnd::kGate) PrefetchGroup(args.parts[1].matrix, group);
+  WaitForPredecessor();
 
+  const StepHeader* const step = args.step;
+  const int rows = args.wanted_rows ? step->num_logits : step->num_rows;
+  const int first_row = blockIdx.y * kRows;
+  if (first_row >= rows) return;
   Inputs<kRows> inputs;
   inputs.norm = args.norm;
 #pragma unroll
@@ -168,45 +236,36 @@ __global__ void __launch_bounds__(kThreads) Product(ProductArgs args) {
     }
     inputs.rows[r] = args.in.data + int64_t{row} * args.in.stride;
   }
-  __shared__ float scales[kRows];
-  const int warp = threadIdx.x / 32;
-  if (warp < kRows) {
-    float scale = 1;
-    if (args.norm != nullptr) {
-      int row = first_row + warp < rows ? first_row + warp : rows - 1;
-      if (args.wanted_rows) {
-        row = ArrayAt<int32_t>(step, step->logits_rows)[row];
-      }
-      scale = RmsScale(args.in.data + int64_t{row} * args.in.stride,
-                       matrix.inputs, args.epsilon);
-    }
-    scales[warp] = scale;
-  }
 
   __shared__ float shared[2][kWarps][kRows][kTileOutputs];
-  float sums[2 * kRows] = {};
-  AddGroup<kRows>(inputs, matrix, group, sums);
-  KeepSums<kRows>(sums, shared[0]);
+  __shared__ float squares[kWarps][kRows];
+  KeepSums(inputs, matrix, group, shared[0]);
   if (args.end == ProductEnd::kGate) {
-    float others[2 * kRows] = {};
-    AddGroup<kRows>(inputs, args.parts[1].matrix, group, others);
-    KeepSums<kRows>(others, shared[1]);
+    KeepSums(inputs, args.parts[1].matrix, group, shared[1]);
   }
+  if (args.norm != nullptr) KeepSquares(inputs, matrix.inputs, squares);
   SyncBlock();
-  LetSuccessorStart();
 
   const int r = threadIdx.x / kTileOutputs, o = threadIdx.x % kTileOutputs;
   const int row = first_row + r, output = group * kTileOutputs + o;
   if (r >= kRows || row >= rows || output >= matrix.outputs) return;
-  const float product = Total<kRows>(shared[0], r, o) * scales[r];
+  const float scale =
+      args.norm == nullptr
+          ? 1
+          : ScaleOfRow(squares, r, matrix.inputs, args.epsilon);
+  const float product = Total<kRows>(shared[0], r, o) * scale;
+  if (args.end == ProductEnd::kStoreKv && part > 0) {
+    const float other = Total<kRows>(shared[0], r, o ^ 1) * scale;
+    return StoreNumberOf(args, part == 1, row, output, product, other);
+  }
   const Rows& out = args.parts[part].out;
   float* const to = out.data + int64_t{row} * out.stride + output;
-  if (args.end == ProductEnd::kStore) {
-    *to = product;
-  } else if (args.end == ProductEnd::kAdd) {
+  if (args.end == ProductEnd::kAdd) {
     *to += product;
+  } else if (args.end == ProductEnd::kGate) {
+    *to = Silu(product) * (Total<kRows>(shared[1], r, o) * scale);
   } else {
-    *to = Silu(product) * (Total<kRows>(shared[1], r, o) * scales[r]);
+    *to = product;
   }
 }
 
@@ -232,7 +291,15 @@ bool ForTensorCores(const ProductArgs& args) {
 }  // namespace
 
 void LaunchProduct(Stream* stream, const ProductArgs& args) {
-  if (ForTensorCores(args)) return LaunchTensorProduct(stream, args);
+  const bool tensor = ForTensorCores(args);
+  if (args.end == ProductEnd::kStoreKv &&
+      (tensor || args.kv.memory.dtype == KvDtype::kInt8)) {
+    ProductArgs product = args;
+    product.end = ProductEnd::kStore;
+    LaunchProduct(stream, product);
+    return LaunchStoreKv(stream, args);
+  }
+  if (tensor) return LaunchTensorProduct(stream, args);
   if (args.max_rows <= 1) return LaunchRows<1>(stream, args);
   if (args.max_rows <= 2) return LaunchRows<2>(stream, args);
   if (args.max_rows <= 4) return LaunchRows<4>(stream, args);

@@ -66,7 +66,6 @@ __global__ void __launch_bounds__(kThreads) RoundRows(ProductArgs args) {
     of_warps[1][threadIdx.x / 32] = largest;
   }
   SyncBlock();
-  LetSuccessorStart();
   squares = largest = 0;
   for (int w = 0; w < kWarps; ++w) {
     squares += of_warps[0][w];

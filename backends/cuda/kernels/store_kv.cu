@@ -1,5 +1,6 @@
-// The end of attention input: keys are rotated at their text positions, keys
-// and values rounded once and stored in the rows' slots.
+// The end of attention input where the product does not store keys and values
+// itself (product.cu): keys are rotated at their text positions, keys and values
+// rounded once and stored in the rows' slots.
 //
 //   grid     a warp for each row, KV head, and key or value
 //   threads  lane l has the numbers l, l + 32, ... of the vector
@@ -16,32 +17,32 @@ namespace {
 
 constexpr int kWarps = 4;
 
-__global__ void StoreKv(StoreKvArgs args) {
+__global__ void StoreKv(ProductArgs args) {
   WaitForPredecessor();
-  const KvMemory& kv = args.kv;
+  const KvMemory& kv = args.kv.memory;
   const int item = blockIdx.x * kWarps + threadIdx.x / 32;
   const int row = item / (2 * kv.num_kv_heads);
   if (row >= args.step->num_rows) return;
   const int head = item / 2 % kv.num_kv_heads;
   const bool key = item % 2 == 0;
   const StepRow& at = ArrayAt<StepRow>(args.step, args.step->rows)[row];
-  const Rows& rows = key ? args.keys : args.values;
+  const Rows& rows = args.parts[key ? 1 : 2].out;
   const float* const from =
       rows.data + int64_t{row} * rows.stride + head * kv.head_dim;
   const auto number = [&](int d) {
     if (!key) return from[d];
     float x = from[d & ~1], y = from[d | 1];
-    Turn(AngleAt(at.text_position, args.turns[d / 2]), x, y);
+    Turn(AngleAt(at.text_position, args.kv.turns[d / 2]), x, y);
     return d % 2 == 0 ? x : y;
   };
-  StoreVector(kv.Tile(args.layer, head, at.block, at.value_block, key),
+  StoreVector(kv.Tile(args.kv.layer, head, at.block, at.value_block, key),
               kv.head_dim, kv.padded_dim, at.slot, number);
 }
 
 }  // namespace
 
-void LaunchStoreKv(Stream* stream, const StoreKvArgs& args) {
-  const int items = args.max_rows * 2 * args.kv.num_kv_heads;
+void LaunchStoreKv(Stream* stream, const ProductArgs& args) {
+  const int items = args.max_rows * 2 * args.kv.memory.num_kv_heads;
   Launch(stream, dim3((items + kWarps - 1) / kWarps), dim3(32 * kWarps), 0,
          StoreKv, args);
 }

@@ -265,15 +265,17 @@ int AllGroups(const ProductArgs& args) {
   return groups;
 }
 
+// The first of the block's weights, which no kernel writes: a line a thread.
+template <class S>
+__device__ void PrefetchGroups(const uint8_t* const* groups, int bytes) {
+  constexpr int kLines = kThreads / S::kGroups;
+  const int line = static_cast<int>(threadIdx.x) % kLines * kLineBytes;
+  if (line < bytes) Prefetch(groups[threadIdx.x / kLines] + line);
+}
+
 template <class S, WeightType kType>
 __global__ void __launch_bounds__(kThreads, 2)
     TensorProduct(ProductArgs args, int all_groups) {
-  WaitForPredecessor();
-  const StepHeader* const step = args.step;
-  const int rows = args.wanted_rows ? step->num_logits : step->num_rows;
-  const int first_row = blockIdx.x * S::kRows;
-  if (first_row >= rows) return;
-
   __shared__ const uint8_t* groups[S::kGroups];
   const int first_group = blockIdx.y * S::kGroups;
   const int blocks = args.parts[0].matrix.blocks();
@@ -285,7 +287,13 @@ __global__ void __launch_bounds__(kThreads, 2)
                           int64_t{place.group} * blocks * TileBytes(kType);
   }
   SyncBlock();
+  PrefetchGroups<S>(groups, blocks * TileBytes(kType));
+  WaitForPredecessor();
 
+  const StepHeader* const step = args.step;
+  const int rows = args.wanted_rows ? step->num_logits : step->num_rows;
+  const int first_row = blockIdx.x * S::kRows;
+  if (first_row >= rows) return;
   const Work<S, kType> work = {args,
                                rows,
                                first_row,
@@ -311,7 +319,6 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   WaitForCopies<0>();
-  LetSuccessorStart();
   if constexpr (S::kInputWarps > 1) {
     AddUpWarps<S>(reinterpret_cast<float*>(work.memory), place, sums);
   }

@@ -31,7 +31,7 @@ struct TensorWeights {
     const uint8_t* const from = tile + TileHeadBytes(kType);
     if constexpr (TileHeadBytes(kType) > 0) {
       LoadIntegers(from, lane);
-      Scale(reinterpret_cast<const uint16_t*>(tile), lane / 4);
+      Scale(tile, lane / 4);
     } else if constexpr (kType == WeightType::kF32) {
       LoadSingles(from, lane);
     } else {
@@ -63,14 +63,16 @@ struct TensorWeights {
     }
   }
 
-  // `head` are the tile's scales, then its minima.
-  __device__ void Scale(const uint16_t* head, int g) {
+  __device__ void Scale(const uint8_t* tile, int g) {
+    const auto pair_of = [&](int byte) {
+      return *reinterpret_cast<const uint16_t*>(tile + byte) * 0x10001u;
+    };
 #pragma unroll
     for (int upper = 0; upper < 2; ++upper) {
-      const uint32_t scale = head[g + 8 * upper] * 0x10001u;
+      const uint32_t scale = pair_of(ScaleByte(kType, g + 8 * upper));
       uint32_t minimum = 0;
       if constexpr (kType == WeightType::kQ4_1) {
-        minimum = head[kTileOutputs + g + 8 * upper] * 0x10001u;
+        minimum = pair_of(MinimumByte(kType, g + 8 * upper));
       }
 #pragma unroll
       for (int i = 0; i < 4; ++i) {

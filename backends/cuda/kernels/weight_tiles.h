@@ -4,8 +4,8 @@
 // cores' operand A of shape 16 x 16 wants of it.
 //
 //   matrix   [groups of 16 outputs][blocks of 32 inputs] of a tile
-//   tile     scales, [16] of half precision: Q4_0, Q4_1, Q8_0
-//            minima, [16] of half precision: Q4_1
+//   tile     scales, of half precision: Q4_0, Q4_1, Q8_0; for Q4_1 minima, too:
+//            what outputs g and g + 8 have is together
 //            weights, [32 lanes] of 8 (4 bits), 16 (8 bits) or, twice or four
 //            times, 16 bytes (16 and 32 bits)
 //
@@ -36,6 +36,14 @@ constexpr int TileBytes(WeightType type) {
          : type == WeightType::kQ8_0 ? 32 + 512
          : type == WeightType::kF32  ? 2048
                                      : 1024;
+}
+
+// Where an output's scale begins in the tile, and where its minimum (Q4_1).
+constexpr int ScaleByte(WeightType type, int output) {
+  return output % 8 * (TileHeadBytes(type) / 8) + output / 8 * 2;
+}
+constexpr int MinimumByte(WeightType type, int output) {
+  return ScaleByte(type, output) + 4;
 }
 
 // Where weight (output, input) of a tile is: lane, and which of its 16.

@@ -99,6 +99,7 @@ class Products {
                         .num_parts = static_cast<int>(matrices.size()),
                         .parts = {},
                         .end = end_,
+                        .kv = {},
                         .halves = {halves.data(), factors.data()},
                         .multiprocessors = multiprocessors_};
     std::vector<std::vector<float>> out;

@@ -66,6 +66,15 @@ inline float WidenBfloat(uint16_t x) {
 inline uint16_t NarrowBfloat(float x) { return FloatToBfloat16(x); }
 inline uint32_t BitsOf(float x) { return absl::bit_cast<uint32_t>(x); }
 inline float FloatOf(uint32_t bits) { return absl::bit_cast<float>(bits); }
+inline uint32_t ChooseBytes(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t both = uint64_t{b} << 32 | a;
+  uint32_t chosen = 0;
+  for (int i = 0; i < 4; ++i) {
+    const uint64_t byte = both >> (selector >> 4 * i & 7) * 8 & 0xff;
+    chosen |= static_cast<uint32_t>(byte << 8 * i);
+  }
+  return chosen;
+}
 // Rounded twice: a fused one would be a call of a function here.
 inline float Fma(float a, float b, float c) { return a * b + c; }
 
@@ -153,7 +162,8 @@ void WaitForCopies() {
 }
 
 inline void WaitForPredecessor() {}
-inline void LetSuccessorStart() {}
+inline void Prefetch(const void*) {}
+inline constexpr int kLineBytes = 128;
 
 // ---- Launches ----
 
