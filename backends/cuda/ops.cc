@@ -60,6 +60,13 @@ int TensorGroupRows(const ModelConfig& config, const Device& device) {
   return fits ? kTensorQueries / HeadsPerKvHead(config) : 0;
 }
 
+// 0 where a head, or how many share a KV head, is not for the kernel.
+int DecodeGroupRows(const ModelConfig& config) {
+  if (!IsDecodeHeadDim(config.head_dim)) return 0;
+  return kDecodeQueries / HeadsPerKvHead(config);
+}
+
+// Of any kind of group that is divided.
 int64_t PartFloats(const ModelConfig& config, int group_rows) {
   return int64_t{group_rows} * HeadsPerKvHead(config) * (config.head_dim + 2);
 }
@@ -72,6 +79,7 @@ StepPlanOptions PlanOptions(const ModelConfig& config, int max_rows,
       .num_kv_heads = config.num_kv_heads,
       .max_rows = max_rows,
       .group_rows = group_rows,
+      .decode_group_rows = deterministic ? 0 : DecodeGroupRows(config),
       .tensor_group_rows = deterministic ? 0 : TensorGroupRows(config, device),
       .wanted_blocks = kBlocksPerMultiprocessor * device.num_multiprocessors(),
       .max_parts = kPartialFloats / PartFloats(config, group_rows)};
@@ -243,7 +251,7 @@ absl::Status CudaOps::BeginStep(const Batch& batch, cache::KvStorage& kv) {
   }
   const absl::Status settled = kv_->Settle();
   if (!settled.ok()) return settled;
-  steps_[newest_].plan.Begin(batch);
+  steps_[newest_].plan.Begin(batch, kv_->memory().dtype);
   sums_are_due_ = false;
   return Upload(steps_[newest_]);
 }
@@ -302,6 +310,8 @@ AttentionArgs CudaOps::AttentionOf(int layer) const {
           .max_groups = shape.groups,
           .max_sections = shape.sections,
           .max_group_rows = shape.group_rows,
+          .max_decode_groups = shape.decode_groups,
+          .max_decode_sections = shape.decode_sections,
           .max_tensor_groups = shape.tensor_groups,
           .kv = kv_->memory(),
           .layer = layer,
@@ -319,6 +329,9 @@ void CudaOps::Attention(int layer) {
   const AttentionArgs args = AttentionOf(layer);
   const StepShape& shape = this->shape();
   if (shape.groups > 0) device_->kernels().attention(device_->stream(), args);
+  if (shape.decode_groups > 0) {
+    device_->kernels().decode_attention(device_->stream(), args);
+  }
   if (shape.tensor_groups > 0) {
     device_->kernels().tensor_attention(device_->stream(), args);
   }

@@ -73,11 +73,13 @@ std::vector<Batch> InPieces(const Batch& batch, const StepPlanOptions& options,
   return pieces;
 }
 
-void StepPlan::Begin(const Batch& batch) {
+void StepPlan::Begin(const Batch& batch, cache::KvDtype dtype) {
   batch_ = batch;
+  dtype_ = dtype;
   image_.assign(sizeof(StepHeader), 0);
   rows_.clear();
   groups_.clear();
+  decode_groups_.clear();
   tensor_groups_.clear();
   chunks_.clear();
   runs_.clear();
@@ -155,21 +157,33 @@ void StepPlan::AddPick(const RowSampling& sampling, int picked_before,
 }
 
 // By what the chunk itself is, so that its company decides nothing.
-bool StepPlan::TakesTensorCores(const Chunk& chunk) const {
-  const int group_rows = options_.tensor_group_rows;
-  if (group_rows == 0 || chunk.rows() < kTensorRows || Asks(chunk) ||
-      chunk.view->key_positions != nullptr) {
-    return false;
+StepPlan::Units StepPlan::UnitsFor(const Chunk& chunk) const {
+  if (Asks(chunk) || chunk.view->key_positions != nullptr) {
+    return Units::kFloat;
   }
+  if (chunk.rows() < kTensorRows) {
+    const bool wide = absl::c_any_of(
+        chunk.view->runs, [](const cache::KvRun& run) { return run.wide(); });
+    return options_.decode_group_rows > 0 && IsDecodeDtype(dtype_) && !wide
+               ? Units::kDecode
+               : Units::kFloat;
+  }
+  const int group_rows = options_.tensor_group_rows;
+  if (group_rows == 0) return Units::kFloat;
   const int blocks = (chunk.rows() + group_rows - 1) / group_rows;
-  return blocks * options_.num_kv_heads * kTensorSpeed >=
-         options_.wanted_blocks;
+  const bool pays =
+      blocks * options_.num_kv_heads * kTensorSpeed >= options_.wanted_blocks;
+  return pays ? Units::kTensor : Units::kFloat;
 }
 
 void StepPlan::AddGroups(const Chunk& chunk, int first_row) {
-  const bool tensor = TakesTensorCores(chunk);
-  const int most = tensor ? options_.tensor_group_rows : options_.group_rows;
-  std::vector<StepGroup>& groups = tensor ? tensor_groups_ : groups_;
+  const Units units = UnitsFor(chunk);
+  const int most = units == Units::kTensor   ? options_.tensor_group_rows
+                   : units == Units::kDecode ? options_.decode_group_rows
+                                             : options_.group_rows;
+  std::vector<StepGroup>& groups = units == Units::kTensor   ? tensor_groups_
+                                   : units == Units::kDecode ? decode_groups_
+                                                             : groups_;
   for (int i = 0; i < chunk.rows(); i += most) {
     groups.push_back({.chunk = static_cast<int>(chunks_.size()),
                       .first_row = first_row + i,
@@ -256,8 +270,10 @@ void StepPlan::WriteHeader() {
   header.num_logits = static_cast<int>(logits_rows_.size());
   header.num_picks = static_cast<int>(picks_.size());
   header.rows = append(rows_);
+  header.num_decode_groups = static_cast<int>(decode_groups_.size());
   header.num_tensor_groups = static_cast<int>(tensor_groups_.size());
   header.groups = append(groups_);
+  header.decode_groups = append(decode_groups_);
   header.tensor_groups = append(tensor_groups_);
   header.chunks = append(chunks_);
   header.runs = append(runs_);
@@ -274,16 +290,35 @@ int StepPlan::SectionsOfGroup(const StepGroup& group) const {
   int64_t sections = 0;
   for (int r = chunk.runs_begin; r < chunk.runs_end; ++r) {
     const SectionRange range =
-        SectionsOf(runs_[r], first, first + group.rows - 1);
+        cuda::SectionsOf(runs_[r], first, first + group.rows - 1);
     sections += range.end - range.begin;
   }
   return static_cast<int>(sections);
+}
+
+// Into how many sections groups are divided, of which a launch has `rounded`;
+// 0: none is.
+int StepPlan::SectionsOf(const std::vector<StepGroup>& groups,
+                         int rounded) const {
+  const int blocks = rounded * options_.num_kv_heads;
+  if (groups.empty() || blocks >= options_.wanted_blocks) return 0;
+  int most = 0;
+  for (const StepGroup& group : groups) {
+    most = std::max(most, SectionsOfGroup(group));
+  }
+  // Rounded up to few values, each at most a third more than what it stands
+  // for: a block that finds nothing to do still costs its start.
+  int64_t sections = 1;
+  while (sections < most) sections += std::max<int64_t>(1, sections / 4);
+  const bool fits = sections * blocks <= options_.max_parts;
+  return fits ? static_cast<int>(sections) : 0;
 }
 
 void StepPlan::ChooseShape() {
   shape_ = {};
   shape_.rows = RoundUp(rows_.size(), options_.max_rows);
   shape_.groups = RoundUp(groups_.size(), options_.max_rows);
+  shape_.decode_groups = RoundUp(decode_groups_.size(), options_.max_rows);
   shape_.tensor_groups = RoundUp(tensor_groups_.size(), options_.max_rows);
   for (const StepGroup& group : groups_) {
     shape_.group_rows =
@@ -297,18 +332,8 @@ void StepPlan::ChooseShape() {
     shape_.asked_positions =
         std::max(shape_.asked_positions, static_cast<int>(chunk.sums_capacity));
   }
-  if (groups_.empty()) return;
-  if (shape_.groups * options_.num_kv_heads >= options_.wanted_blocks) return;
-  int sections = 0;
-  for (const StepGroup& group : groups_) {
-    sections = std::max(sections, SectionsOfGroup(group));
-  }
-  // Rounded up to few values, each at most a third more than what it stands
-  // for: a block that finds nothing to do still costs its start.
-  int64_t rounded = 1;
-  while (rounded < sections) rounded += std::max<int64_t>(1, rounded / 4);
-  const int64_t parts = rounded * shape_.groups * options_.num_kv_heads;
-  if (parts <= options_.max_parts) shape_.sections = static_cast<int>(rounded);
+  shape_.sections = SectionsOf(groups_, shape_.groups);
+  shape_.decode_sections = SectionsOf(decode_groups_, shape_.decode_groups);
 }
 
 void StepPlan::KeepPicks(absl::Span<const int32_t> ids) const {

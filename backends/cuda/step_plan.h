@@ -17,6 +17,7 @@
 #include "absl/types/span.h"
 #include "backends/batch.h"
 #include "backends/cuda/kernels/step_image.h"
+#include "cache/kv_spec.h"
 
 namespace millrace::backends::cuda {
 
@@ -25,9 +26,12 @@ struct StepShape {
   int rows = 0;
   int groups = 0;
   int group_rows = 0;
+  int decode_groups = 0;
   int tensor_groups = 0;
-  // 0: each group's sections are taken by one thread block.
+  // Of groups and of decode groups. 0: each group's sections are taken by one
+  // thread block.
   int sections = 0;
+  int decode_sections = 0;
   int logits = 0;  // rows, for their own sake or a token's; 0: none
   int picks = 0;
   // Chunks and positions, if sums of attention are asked for.
@@ -42,7 +46,9 @@ struct StepPlanOptions {
   int num_kv_heads = 0;
   int max_rows = 0;
   int group_rows = 8;  // rows that attention takes together, at most
-  // The same on tensor cores; 0: they take none.
+  // The same on tensor cores, of chunks of few rows and of many; 0: they take
+  // none.
+  int decode_group_rows = 0;
   int tensor_group_rows = 0;
   // Thread blocks that the device should have: below, groups are divided.
   int wanted_blocks = 0;
@@ -63,8 +69,9 @@ class StepPlan {
 
   const StepPlanOptions& options() const { return options_; }
 
-  // Takes up a batch. What it borrows stays until its picks and sums are kept.
-  void Begin(const Batch& batch);
+  // Takes up a batch on a storage of such numbers. What it borrows stays until
+  // its picks and sums are kept.
+  void Begin(const Batch& batch, cache::KvDtype dtype);
 
   // What kernels read: kernels/step_image.h. Valid until the next Begin.
   absl::Span<const uint8_t> image() const { return image_; }
@@ -84,13 +91,15 @@ class StepPlan {
 
  private:
   void AddRows(const Chunk& chunk);
-  bool TakesTensorCores(const Chunk& chunk) const;
+  enum class Units { kFloat, kDecode, kTensor };  // that attention runs on
+  Units UnitsFor(const Chunk& chunk) const;
   void AddGroups(const Chunk& chunk, int first_row);
   void AddRuns(const Chunk& chunk);
   void AddPick(const RowSampling& sampling, int picked_before, int row);
   void AddTables(const Chunk& chunk, StepChunk& out);
   void AddSums(const Chunk& chunk, StepChunk& out);
   int SectionsOfGroup(const StepGroup& group) const;
+  int SectionsOf(const std::vector<StepGroup>& groups, int rounded) const;
   void WriteHeader();
   void ChooseShape();
 
@@ -99,12 +108,13 @@ class StepPlan {
 
   const StepPlanOptions options_;
   Batch batch_;
+  cache::KvDtype dtype_ = {};
   std::vector<uint8_t> image_;
   StepShape shape_;
   int64_t sums_begin_ = 0, sums_end_ = 0;
 
   std::vector<StepRow> rows_;
-  std::vector<StepGroup> groups_, tensor_groups_;
+  std::vector<StepGroup> groups_, decode_groups_, tensor_groups_;
   std::vector<StepChunk> chunks_;
   std::vector<StepRun> runs_;
   std::vector<int32_t> tables_;

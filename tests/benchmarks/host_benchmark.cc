@@ -90,6 +90,7 @@ class InstantDevice final : public backends::cuda::Device {
                   const backends::cuda::EmbedArgs&) {},
       .product = Nothing,
       .attention = Nothing,
+      .decode_attention = Nothing,
       .tensor_attention = Nothing,
       .attention_sums = Nothing,
       .pick = Nothing,

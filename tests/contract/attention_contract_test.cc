@@ -296,9 +296,9 @@ TEST_P(AttentionContract, LooksAtMovedKeysAsTheReferenceDoes) {
                                   ", offset ", sequence.row_offset));
         const Result a = expected.Attend(sequence);
         const Result b = actual->Attend(sequence);
-        ExpectClose(
-            a.attended, b.attended, "attended",
-            GetParam().AttentionTolerance(info.dtype) * Largest(a.attended));
+        ExpectClose(a.attended, b.attended, "attended",
+                    GetParam().AttentionTolerance(info.dtype, sequence.rows) *
+                        Largest(a.attended));
         ExpectClose(a.sums, b.sums, "sums");
       }
     }

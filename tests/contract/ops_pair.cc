@@ -101,6 +101,14 @@ void OpsPair::Begin(const std::vector<ChunkSpec>& chunks, uint64_t seed) {
   }
 }
 
+int OpsPair::LargestChunk() const {
+  int rows = 0;
+  for (const backends::Chunk& chunk : batch_.chunks) {
+    rows = std::max(rows, chunk.rows());
+  }
+  return rows;
+}
+
 void OpsPair::AddChunk(const ChunkSpec& spec, uint64_t seed) {
   const cache::SequenceId id = manager_
                                    .Open({.policy = NamedPolicy(spec.policy),

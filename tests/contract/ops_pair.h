@@ -57,6 +57,8 @@ class OpsPair {
   const backends::ModelConfig& config() const {
     return reference_.ops->config();
   }
+  // Rows of the batch's largest chunk.
+  int LargestChunk() const;
 
  private:
   struct Side {

@@ -27,15 +27,16 @@ struct BackendUnderTest {
   // Whether products with quantised weights round activations to 8 bits.
   bool int8_activations = false;
   // As BackendOptions has it. Without, kernels may change with the number of
-  // rows, and both tolerances are wider.
+  // rows, and tolerances are wider.
   bool deterministic = true;
   // Of products that do not round activations to 8 bits: a part of the largest
   // result.
   double product_tolerance = 2e-5;
   // Of attention, a part of the largest result.
   double attention_tolerance = 1e-4;
-  // The same where keys and values have 8 bits.
+  // The same where keys and values have 8 bits, and in chunks of many rows.
   double int8_attention_tolerance = 1e-4;
+  double many_rows_attention_tolerance = 1e-4;
   // Its models have a StepQueue.
   bool picks_tokens = false;
   // Emulated: long tests leave it out, or run a part of their cases on it,
@@ -57,10 +58,17 @@ struct BackendUnderTest {
   absl::StatusOr<std::unique_ptr<backends::Backend>> New(
       const backends::BackendOptions& options) const;
 
-  double AttentionTolerance(cache::KvDtype dtype) const {
-    return dtype == cache::KvDtype::kInt8
-               ? std::max(attention_tolerance, int8_attention_tolerance)
-               : attention_tolerance;
+  // In chunks of so many rows at most.
+  double AttentionTolerance(cache::KvDtype dtype, int rows) const {
+    constexpr int kManyRows = 16;
+    double tolerance = attention_tolerance;
+    if (dtype == cache::KvDtype::kInt8) {
+      tolerance = std::max(tolerance, int8_attention_tolerance);
+    }
+    if (rows >= kManyRows) {
+      tolerance = std::max(tolerance, many_rows_attention_tolerance);
+    }
+    return tolerance;
   }
 
   backends::BackendOptions Options(int num_threads) const {

@@ -1,17 +1,17 @@
 // attended = soft-max of the queries' scores over all visible keys of all runs,
-// times values.
+// times values. For all that decode_attention.cu and tensor_attention.cu are
+// not for: any storage, head, moved keys, statistics for sums of attention.
 //
 //   grid     a block for each group of rows of a chunk (up to 8) and KV head;
 //            where few sequences decode, and for each section of 64 positions
 //   threads  128: a token and four queries each for scores, a warp for the
 //            soft-max of a query, a number of the head for values
 //   shared   keys and values of a section as floats, queries, results: 35 KB
-//   for
-//            3 queries of 64 numbers, 46 KB for 24
+//            for 3 queries of 64 numbers, 46 KB for 24
 //   bytes    keys and values of the section once for all queries that share the
 //            KV head: 16 KB in half precision
 //   flops    4 a query, position and number of the head
-//   bound    decode by reading the cache, prefill by the float units
+//   bound    by instructions: some 6,500 of a warp for a section and 3 queries
 //
 // Sections are merged in ascending order: by the one block that takes them all,
 // or by the last of the blocks to finish, with the same operations in the same
@@ -188,20 +188,6 @@ __device__ void AttendWhole(const AttentionWork& work,
     const float* const state = shared.states + 4 * query;
     Finish(work, query, d, shared.out[query * stride + d], state[0], state[1]);
   }
-}
-
-// Whether this block is the last of `blocks` to come here.
-__device__ bool IsLast(int* arrived, int blocks) {
-  __shared__ bool last;
-  Fence();
-  SyncBlock();
-  if (threadIdx.x == 0) {
-    last = AtomicAdd(arrived, 1) == blocks - 1;
-    if (last) *arrived = 0;
-  }
-  SyncBlock();
-  Fence();
-  return last;
 }
 
 // The nth section of all runs, and how many there are.

@@ -107,6 +107,21 @@ __device__ inline void RotateQueries(const AttentionWork& work,
   }
 }
 
+// Whether this block is the last of `blocks` to come here, and sees what the
+// others wrote (by LoadFresh).
+__device__ inline bool IsLast(int* arrived, int blocks) {
+  __shared__ bool last;
+  Fence();
+  SyncBlock();
+  if (threadIdx.x == 0) {
+    last = AtomicAdd(arrived, 1) == blocks - 1;
+    if (last) *arrived = 0;
+  }
+  SyncBlock();
+  Fence();
+  return last;
+}
+
 // The tiles and the slot of a cache position of the run.
 struct TokenPlace {
   KvTile keys, values;

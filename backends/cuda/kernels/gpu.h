@@ -183,8 +183,8 @@ __device__ inline void WaitForPredecessor() {
 // Brings the line of 128 bytes into the second-level cache. What it holds may
 // be written by nobody.
 __device__ inline void Prefetch(const void* line) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(
-      __cvta_generic_to_global(line)));
+  asm volatile(
+      "prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(line)));
 }
 inline constexpr int kLineBytes = 128;
 

@@ -41,13 +41,13 @@ struct EmbedArgs {
 
 // What becomes of a product.
 enum class ProductEnd {
-  kStore,    // out = product
+  kStore,  // out = product
   // The same, and parts 1 and 2 are keys and values: keys are rotated at their
   // rows' text positions, both are rounded and stored in the rows' slots, and
   // what is in their `out` is left open.
   kStoreKv,
-  kAdd,      // out += product
-  kGate,     // out = silu(product with matrix 0) * product with matrix 1
+  kAdd,   // out += product
+  kGate,  // out = silu(product with matrix 0) * product with matrix 1
 };
 
 // Where keys and values of a layer go.
@@ -90,12 +90,23 @@ inline constexpr int kTensorRows = 16;
 inline constexpr int kTensorQueries = 64;
 inline constexpr int kTensorHeadDim = 128;
 
+// The same of a decode group, and the two sizes of head that it is for. Keys
+// and values are in half precision or in 8 bits.
+inline constexpr int kDecodeQueries = 8;
+constexpr bool IsDecodeHeadDim(int head_dim) {
+  return head_dim == 64 || head_dim == 128;
+}
+constexpr bool IsDecodeDtype(cache::KvDtype dtype) {
+  return dtype == cache::KvDtype::kF16 || dtype == cache::KvDtype::kInt8;
+}
+
 struct AttentionArgs {
   const StepHeader* step;
   // Of the launch. Sections 0: a thread block takes all sections of its group,
   // one after the other; else one each, and the last to finish merges.
   int max_groups, max_sections;
   int max_group_rows;
+  int max_decode_groups, max_decode_sections;  // alike
   int max_tensor_groups;
   KvMemory kv;
   int layer;
@@ -156,6 +167,7 @@ struct Kernels {
   void (*embed)(Stream*, int max_rows, const EmbedArgs&);
   void (*product)(Stream*, const ProductArgs&);
   void (*attention)(Stream*, const AttentionArgs&);
+  void (*decode_attention)(Stream*, const AttentionArgs&);
   void (*tensor_attention)(Stream*, const AttentionArgs&);
   void (*attention_sums)(Stream*, const AttentionSumsArgs&);
   void (*pick)(Stream*, const PickArgs&);

@@ -14,6 +14,7 @@ void LaunchRoundRows(Stream* stream, const ProductArgs& args);
 void LaunchTensorProduct(Stream* stream, const ProductArgs& args);
 void LaunchStoreKv(Stream* stream, const ProductArgs& args);
 void LaunchAttention(Stream* stream, const AttentionArgs& args);
+void LaunchDecodeAttention(Stream* stream, const AttentionArgs& args);
 void LaunchTensorAttention(Stream* stream, const AttentionArgs& args);
 void LaunchAttentionSums(Stream* stream, const AttentionSumsArgs& args);
 void LaunchPick(Stream* stream, const PickArgs& args);
@@ -25,6 +26,7 @@ inline constexpr Kernels kKernels = {
     .embed = LaunchEmbed,
     .product = LaunchProduct,
     .attention = LaunchAttention,
+    .decode_attention = LaunchDecodeAttention,
     .tensor_attention = LaunchTensorAttention,
     .attention_sums = LaunchAttentionSums,
     .pick = LaunchPick,

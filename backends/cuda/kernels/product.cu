@@ -1,8 +1,8 @@
 // out = W rms_norm(in), and what becomes of it: attention input, attention
 // output, feed-forward in and out, and logits are this kernel.
 //
-//   grid     a block for 16 outputs (a row of tiles, weight_tiles.h) and up to 8
-//            rows; of two matrices for a gate
+//   grid     a block for 16 outputs (a row of tiles, weight_tiles.h) and 8
+//            rows at most; of two matrices for a gate
 //   threads  8 warps; each takes every eighth tile and has of it 2 outputs x 8
 //            inputs a lane; lanes, then warps are added up in a fixed order
 //   shared   the warps' sums: 4 KiB, 8 for a gate
@@ -249,10 +249,9 @@ __global__ void __launch_bounds__(kThreads) Product(ProductArgs args) {
   const int r = threadIdx.x / kTileOutputs, o = threadIdx.x % kTileOutputs;
   const int row = first_row + r, output = group * kTileOutputs + o;
   if (r >= kRows || row >= rows || output >= matrix.outputs) return;
-  const float scale =
-      args.norm == nullptr
-          ? 1
-          : ScaleOfRow(squares, r, matrix.inputs, args.epsilon);
+  const float scale = args.norm == nullptr
+                          ? 1
+                          : ScaleOfRow(squares, r, matrix.inputs, args.epsilon);
   const float product = Total<kRows>(shared[0], r, o) * scale;
   if (args.end == ProductEnd::kStoreKv && part > 0) {
     const float other = Total<kRows>(shared[0], r, o ^ 1) * scale;

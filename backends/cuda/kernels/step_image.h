@@ -14,10 +14,10 @@ namespace millrace::backends::cuda {
 
 struct StepHeader {
   int32_t num_rows, num_groups, num_chunks, num_logits, num_picks;
-  int32_t num_tensor_groups;
+  int32_t num_decode_groups, num_tensor_groups, unused;
   // Offsets in bytes from the header.
-  int64_t rows, groups, tensor_groups, chunks, runs, tables, logits_rows, picks,
-      adjustments;
+  int64_t rows, groups, decode_groups, tensor_groups, chunks, runs, tables,
+      logits_rows, picks, adjustments;
 };
 
 // A token of the batch.
@@ -32,7 +32,8 @@ struct StepRow {
 };
 
 // Consecutive rows of a chunk whose attention a thread block takes together. A
-// row is in a group of attention.cu or in one of tensor_attention.cu.
+// row is in a group of attention.cu, decode_attention.cu or
+// tensor_attention.cu.
 struct StepGroup {
   int32_t chunk, first_row, rows, unused;
 };

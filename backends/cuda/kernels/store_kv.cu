@@ -1,6 +1,6 @@
 // The end of attention input where the product does not store keys and values
-// itself (product.cu): keys are rotated at their text positions, keys and values
-// rounded once and stored in the rows' slots.
+// itself (product.cu): keys are rotated at their text positions, keys and
+// values rounded once and stored in the rows' slots.
 //
 //   grid     a warp for each row, KV head, and key or value
 //   threads  lane l has the numbers l, l + 32, ... of the vector

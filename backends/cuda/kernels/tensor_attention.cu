@@ -21,6 +21,7 @@
 #include "backends/cuda/kernels/attention_section.h"
 #include "backends/cuda/kernels/launchers.h"
 #include "backends/cuda/kernels/target.h"
+#include "backends/cuda/kernels/tensor_numbers.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 namespace {
@@ -29,17 +30,7 @@ constexpr int kWarps = kAttentionThreads / 32;
 constexpr int kWarpQueries = kTensorQueries / kWarps;
 static_assert(kWarpQueries == 16);
 constexpr int kTokenTiles = kSectionTokens / 8;
-constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kLargestExponential = 15;  // its logarithm to base 2
-
-__device__ inline float PowerOfTwo(int exponent) {
-  return FloatOf(static_cast<uint32_t>(exponent + 127) << 23);
-}
-// The e for which x / 2^e is below 2^15, and above 2^14 if that can be.
-__device__ inline int ExponentOf(float x) {
-  const int exponent = static_cast<int>(BitsOf(x) >> 23 & 0xff) - 127 - 14;
-  return exponent < -100 ? -100 : exponent;
-}
 
 // A block's shared memory. Rows are 16 bytes longer than kDim numbers, so that
 // eight of them lie in different banks.

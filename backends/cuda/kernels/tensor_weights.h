@@ -6,18 +6,10 @@
 #include <cstdint>
 
 #include "backends/cuda/kernels/target.h"
+#include "backends/cuda/kernels/tensor_numbers.h"
 #include "backends/cuda/kernels/weight_tiles.h"
 
 namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
-
-// Two numbers 1024 + n of half precision are the bits n under these, for
-// n < 1024: integers become halves without a conversion.
-inline constexpr uint32_t k1024s = 0x64006400;
-
-// Two equal halves that are minus (1024 + n).
-constexpr uint32_t Minus1024And(uint32_t n) {
-  return (0xe400 + n) << 16 | (0xe400 + n);
-}
 
 // Register r of input half h: outputs g (r even) or g + 8 (lane = 4 g + t), at
 // inputs 16 h + 2 t and the next one, 8 more for r >= 2. Several parts add up.
@@ -47,9 +39,8 @@ struct TensorWeights {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         const uint32_t pair = (words[i / 2] ^ 0x80808080u) >> i % 2 * 16;
-        const uint32_t spread = (pair & 0xff) | (pair & 0xff00) << 8;
         registers[0][i / 4][i % 4] =
-            AddPairs(spread | k1024s, Minus1024And(128));
+            PairOfBytes((pair & 0xff) | (pair & 0xff00) << 8);
       }
     } else {
       const uint2 two = reinterpret_cast<const uint2*>(from)[lane];
@@ -89,15 +80,10 @@ struct TensorWeights {
       const uint32_t words[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const float x = FloatOf(words[2 * i]), y = FloatOf(words[2 * i + 1]);
-        const uint32_t high = PairOf(x, y);
-        const auto low = [](float x, uint32_t rounded) {
-          return x - WidenHalf(static_cast<uint16_t>(rounded));
-        };
+        const SplitPair pair(FloatOf(words[2 * i]), FloatOf(words[2 * i + 1]));
         const int r = q % 2 * 2 + i;
-        registers[0][q / 2][r] = high;
-        registers[kParts - 1][q / 2][r] =
-            PairOf(low(x, high & 0xffff), low(y, high >> 16));
+        registers[0][q / 2][r] = pair.high;
+        registers[kParts - 1][q / 2][r] = pair.low;
       }
     }
   }

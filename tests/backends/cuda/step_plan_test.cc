@@ -12,6 +12,8 @@
 namespace millrace::backends::cuda {
 namespace {
 
+using cache::KvDtype;
+
 constexpr StepPlanOptions kOptions = {.num_layers = 2,
                                       .num_kv_heads = 3,
                                       .max_rows = 100,
@@ -40,7 +42,7 @@ class StepPlanTest : public ::testing::Test {
   }
 
   const StepShape& Shape() {
-    plan_.Begin(batch_);
+    plan_.Begin(batch_, KvDtype::kF16);
     return plan_.shape();
   }
   const StepHeader& Header() {
@@ -85,7 +87,7 @@ TEST_F(StepPlanTest, SectionsThatHaveNoRoomAreNotDivided) {
   options.max_parts = 53;  // 18 sections of 3 KV heads are 54
   StepPlan plan(options);
   Add(1000, 1);
-  plan.Begin(batch_);
+  plan.Begin(batch_, KvDtype::kF16);
   EXPECT_EQ(plan.shape().sections, 0);
 }
 
@@ -108,7 +110,7 @@ TEST_F(StepPlanTest, ChunksOfManyRowsTakeTensorCoresWhateverTheirCompany) {
   Add(1000, 16);
   Add(90, 50);
   StepPlan plan(WithTensorCores());
-  plan.Begin(batch_);
+  plan.Begin(batch_, KvDtype::kF16);
   EXPECT_EQ(plan.shape().groups, 2);
   EXPECT_EQ(plan.shape().tensor_groups, 4);
   const auto* header = reinterpret_cast<const StepHeader*>(plan.image().data());
@@ -119,12 +121,53 @@ TEST_F(StepPlanTest, ChunksOfManyRowsTakeTensorCoresWhateverTheirCompany) {
   EXPECT_EQ(last.rows, 8);
 }
 
+TEST_F(StepPlanTest, ChunksOfFewRowsAreDecodeGroups) {
+  StepPlanOptions options = WithTensorCores();
+  options.decode_group_rows = 2;
+  Add(1000, 1);
+  Add(1000, 5);
+  Add(1000, 16);
+  StepPlan plan(options);
+  plan.Begin(batch_, KvDtype::kInt8);
+  EXPECT_EQ(plan.shape().groups, 0);
+  EXPECT_EQ(plan.shape().decode_groups, 4);
+  EXPECT_EQ(plan.shape().decode_sections, 18);
+  EXPECT_EQ(plan.shape().tensor_groups, 1);
+  const auto* header = reinterpret_cast<const StepHeader*>(plan.image().data());
+  ASSERT_EQ(header->num_decode_groups, 4);
+  const StepGroup last = ArrayAt<StepGroup>(header, header->decode_groups)[3];
+  EXPECT_EQ(last.chunk, 1);
+  EXPECT_EQ(last.first_row, 1 + 4);
+  EXPECT_EQ(last.rows, 1);
+}
+
+TEST_F(StepPlanTest, DecodeGroupsAreOfHalvesAndBytesThatNobodyMoved) {
+  const auto decode_groups = [&](KvDtype dtype) {
+    StepPlanOptions options = kOptions;
+    options.decode_group_rows = 2;
+    StepPlan plan(options);
+    plan.Begin(batch_, dtype);
+    return plan.shape().decode_groups;
+  };
+  Add(90, 1);
+  EXPECT_EQ(decode_groups(KvDtype::kF16), 1);
+  EXPECT_EQ(decode_groups(KvDtype::kInt8), 1);
+  EXPECT_EQ(decode_groups(KvDtype::kBF16), 0);
+  EXPECT_EQ(decode_groups(KvDtype::kF32), 0);
+  views_[0].runs[0].value_blocks = blocks_;
+  EXPECT_EQ(decode_groups(KvDtype::kInt8), 0);
+  views_[0].runs[0].value_blocks = {};
+  const cache::HeadTable<int64_t> table(2, 3, 1000);
+  views_[0].key_positions = &table;
+  EXPECT_EQ(decode_groups(KvDtype::kF16), 0);
+}
+
 TEST_F(StepPlanTest, MovedKeysKeepAChunkOffTensorCores) {
   const cache::HeadTable<int64_t> table(2, 3, 1000);
   Add(90, 50);
   views_[0].key_positions = &table;
   StepPlan plan(WithTensorCores());
-  plan.Begin(batch_);
+  plan.Begin(batch_, KvDtype::kF16);
   EXPECT_EQ(plan.shape().tensor_groups, 0);
   EXPECT_EQ(plan.shape().groups, 8);
 }
@@ -134,7 +177,7 @@ TEST_F(StepPlanTest, FewTensorBlocksGiveWayToDividedAttention) {
   options.wanted_blocks = 8 * 3 * 2 + 1;  // two groups of 3 KV heads fall short
   Add(1000, 42);
   StepPlan plan(options);
-  plan.Begin(batch_);
+  plan.Begin(batch_, KvDtype::kF16);
   EXPECT_EQ(plan.shape().tensor_groups, 0);
   EXPECT_GT(plan.shape().sections, 0);
 }
@@ -230,7 +273,7 @@ TEST_F(StepPlanTest, PiecesHaveNoMoreTablesThanThereIsRoomFor) {
   EXPECT_EQ(chunks(2400 + 2880 + 2399), (std::vector<size_t>{3, 1}));
   EXPECT_EQ(chunks(5279), (std::vector<size_t>{1, 2, 1}));
   EXPECT_EQ(chunks(1), (std::vector<size_t>{1, 2, 1}));  // none is empty
-  plan_.Begin(InPieces(batch_, kOptions, 5279)[0]);
+  plan_.Begin(InPieces(batch_, kOptions, 5279)[0], KvDtype::kF16);
   EXPECT_EQ(plan_.sums_end() - plan_.sums_begin(), 2400 + 2 * 4);
 }
 
