@@ -74,7 +74,7 @@ absl::Span<const int32_t> EngineSequence::Guess(int64_t most) {
 }
 
 absl::StatusOr<cache::KvView> EngineSequence::ReserveGuess(int guessed) {
-  auto view = table_->cache.Reserve(id_, 1 + guessed);
+  auto view = Reserve(1 + guessed);
   if (!view.ok()) return view;
   counts_.drafted += guessed;
   table_->speculation.drafted += guessed;
@@ -92,7 +92,7 @@ bool EngineSequence::Accept(int32_t id) {
 }
 
 void EngineSequence::EndGuess(int guessed, int accepted) {
-  table_->cache.Drop(id_);
+  Drop();
   draft_.Learn(guessed, accepted);
 }
 

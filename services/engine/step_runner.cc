@@ -52,11 +52,7 @@ void StepRunner::Drain() {
 
 std::unique_ptr<Step> StepRunner::BeginStep() {
   for (const auto& [id, sequence] : table_.open) sequence->Prepare();
-  std::vector<SequenceFacts> facts;
-  facts.reserve(table_.open.size());
-  for (const auto& [id, sequence] : table_.open) {
-    facts.push_back(sequence->Facts());
-  }
+  const std::vector<SequenceFacts> facts = FactsWith(/*picks=*/{});
   const std::vector<PlannedRows> plan = Plan(facts);
   const int64_t left_out = LeftOut(facts, plan);
   if (plan.empty()) {
@@ -153,7 +149,7 @@ void StepRunner::Finish(Step& step) {
 std::unique_ptr<Step> StepRunner::BeginBehind(const Step& before) {
   if (queue_ == nullptr || !CanBeFollowed(before)) return nullptr;
   const Picks picks = PicksOf(before);
-  const std::vector<SequenceFacts> facts = FactsBehind(picks);
+  const std::vector<SequenceFacts> facts = FactsWith(picks);
   const std::vector<PlannedRows> plan = Plan(facts);
   if (plan.empty() || !CanBeBegunBehind(picks, plan)) return nullptr;
   auto step = std::make_unique<Step>();
@@ -192,7 +188,7 @@ bool StepRunner::CanBeFollowed(const Step& before) const {
 }
 
 // As if the tokens that are being picked were there already.
-std::vector<SequenceFacts> StepRunner::FactsBehind(const Picks& picks) const {
+std::vector<SequenceFacts> StepRunner::FactsWith(const Picks& picks) const {
   std::vector<SequenceFacts> facts;
   facts.reserve(table_.open.size());
   for (const auto& [id, sequence] : table_.open) {

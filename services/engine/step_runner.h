@@ -70,7 +70,7 @@ class StepRunner {
   using Picks = absl::flat_hash_map<int64_t, int>;
   Picks PicksOf(const Step& step) const;
   bool CanBeFollowed(const Step& before) const;
-  std::vector<SequenceFacts> FactsBehind(const Picks& picks) const;
+  std::vector<SequenceFacts> FactsWith(const Picks& picks) const;
   bool CanBeBegunBehind(const Picks& picks,
                         const std::vector<PlannedRows>& plan) const;
   bool PrepareBehind(const Picks& picks, const std::vector<PlannedRows>& plan,
