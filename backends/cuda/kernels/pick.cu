@@ -2,7 +2,7 @@
 // the rules of services/engine/sampling/choose.h.
 //
 //   grid     a block for each row
-//   threads  1024; ids 1024 apart
+//   threads  1024; ids 1024 apart, of which eight are read at once
 //   shared   a histogram of 256 sums, a place for each thread
 //   bytes    4 a logit, read twice if greedy, else by up to 23 passes more,
 //            from the cache after the first time
@@ -22,12 +22,14 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kDigits = 256;
+constexpr int kDigitGroups = 16;
 constexpr float kOne = 1099511627776.0f;  // 2^40: the largest weight
 
 constexpr uint64_t kNowhere = ~uint64_t{0};  // behind all places
 
 struct PickShared {
   uint64_t sums[kDigits];
+  uint64_t group_sums[kDigitGroups];  // of 16 digits
   uint64_t firsts[kThreads];
   uint64_t total, left;
   int digit, nonfinite, adjusted;
@@ -39,17 +41,37 @@ struct Row {
   int size;
   float largest, temperature;  // once they are known
 
-  // The largest logit first; zero has one sign.
-  __device__ uint64_t PlaceOf(int id) const {
-    const uint32_t bits = BitsOf(logits[id] + 0.0f);
-    const uint32_t rising = bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
-    return uint64_t{~rising} << 32 | static_cast<uint32_t>(id);
-  }
-  __device__ uint64_t WeightOf(int id) const {
-    const float weight = expf((logits[id] - largest) / temperature);
+  __device__ uint64_t WeightOf(float logit) const {
+    const float weight = expf((logit - largest) / temperature);
     return static_cast<uint64_t>(weight * kOne);
   }
 };
+
+// Calls use(id, logit) for the thread's part of the row.
+template <class Use>
+__device__ void ForEachLogit(const Row& row, const Use& use) {
+  constexpr int kAtOnce = 8;
+  for (int first = threadIdx.x; first < row.size; first += kAtOnce * kThreads) {
+    float logits[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int id = first + i * kThreads;
+      logits[i] = id < row.size ? row.logits[id] : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int id = first + i * kThreads;
+      if (id < row.size) use(id, logits[i]);
+    }
+  }
+}
+
+// The largest logit first; zero has one sign.
+__device__ uint64_t PlaceOf(int id, float logit) {
+  const uint32_t bits = BitsOf(logit + 0.0f);
+  const uint32_t rising = bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+  return uint64_t{~rising} << 32 | static_cast<uint32_t>(id);
+}
 
 // Which tokens count, and for how much.
 struct Measure {
@@ -57,9 +79,9 @@ struct Measure {
   uint64_t least;  // the least weight that counts, 1 or more
   bool by_weight;  // else each counts as one
 
-  __device__ uint64_t Of(const Row& row, int id, uint64_t place) const {
+  __device__ uint64_t Of(const Row& row, float logit, uint64_t place) const {
     if (place > last) return 0;
-    const uint64_t weight = row.WeightOf(id);
+    const uint64_t weight = row.WeightOf(logit);
     if (weight < least) return 0;
     return by_weight ? weight : 1;
   }
@@ -70,14 +92,39 @@ __device__ uint64_t Sum(const Row& row, const Measure& measure,
   if (threadIdx.x == 0) shared.total = 0;
   SyncBlock();
   uint64_t sum = 0;
-  for (int id = threadIdx.x; id < row.size; id += kThreads) {
-    sum += measure.Of(row, id, row.PlaceOf(id));
-  }
+  ForEachLogit(row, [&](int id, float logit) {
+    sum += measure.Of(row, logit, PlaceOf(id, logit));
+  });
   AtomicAdd(&shared.total, sum);
   SyncBlock();
   const uint64_t total = shared.total;
   SyncBlock();
   return total;
+}
+
+// Which digit's sum makes the sum over it and all before reach `limit`, and
+// what is left of the limit there; kDigits if none does.
+__device__ void FindDigit(uint64_t limit, PickShared& shared) {
+  constexpr int kEach = kDigits / kDigitGroups;
+  if (threadIdx.x < kDigitGroups) {
+    uint64_t sum = 0;
+    for (int i = 0; i < kEach; ++i) sum += shared.sums[threadIdx.x * kEach + i];
+    shared.group_sums[threadIdx.x] = sum;
+  }
+  SyncBlock();
+  if (threadIdx.x == 0) {
+    int group = 0;
+    while (group < kDigitGroups && shared.group_sums[group] < limit) {
+      limit -= shared.group_sums[group++];
+    }
+    int digit = group * kEach;
+    while (digit < kDigits && shared.sums[digit] < limit) {
+      limit -= shared.sums[digit++];
+    }
+    shared.digit = digit;
+    shared.left = limit;
+  }
+  SyncBlock();
 }
 
 // The place at which the sum over it and all before it reaches `limit`, 1 or
@@ -89,22 +136,14 @@ __device__ uint64_t FirstReaching(const Row& row, const Measure& measure,
   for (int shift = 56; shift >= 0; shift -= shift == 32 ? 16 : 8) {
     if (threadIdx.x < kDigits) shared.sums[threadIdx.x] = 0;
     SyncBlock();
-    for (int id = threadIdx.x; id < row.size; id += kThreads) {
-      const uint64_t place = row.PlaceOf(id);
-      if ((place & known) != found) continue;
-      const uint64_t counts = measure.Of(row, id, place);
+    ForEachLogit(row, [&](int id, float logit) {
+      const uint64_t place = PlaceOf(id, logit);
+      if ((place & known) != found) return;
+      const uint64_t counts = measure.Of(row, logit, place);
       if (counts > 0) AtomicAdd(&shared.sums[place >> shift & 255], counts);
-    }
+    });
     SyncBlock();
-    if (threadIdx.x == 0) {
-      int digit = 0;
-      while (digit < kDigits && shared.sums[digit] < limit) {
-        limit -= shared.sums[digit++];
-      }
-      shared.digit = digit;
-      shared.left = limit;
-    }
-    SyncBlock();
+    FindDigit(limit, shared);
     if (shared.digit == kDigits) return kNowhere;
     found |= static_cast<uint64_t>(shared.digit) << shift;
     known |= uint64_t{255} << shift;
@@ -118,9 +157,9 @@ __device__ bool IsFinite(const Row& row, PickShared& shared) {
   if (threadIdx.x == 0) shared.nonfinite = 0;
   SyncBlock();
   bool finite = true;
-  for (int id = threadIdx.x; id < row.size; id += kThreads) {
-    finite = finite && (BitsOf(row.logits[id]) & 0x7fffffffu) < 0x7f800000u;
-  }
+  ForEachLogit(row, [&](int, float logit) {
+    finite = finite && (BitsOf(logit) & 0x7fffffffu) < 0x7f800000u;
+  });
   if (!finite) AtomicAdd(&shared.nonfinite, 1);
   SyncBlock();
   return shared.nonfinite == 0;
@@ -128,10 +167,10 @@ __device__ bool IsFinite(const Row& row, PickShared& shared) {
 
 __device__ uint64_t FirstPlace(const Row& row, PickShared& shared) {
   uint64_t first = kNowhere;
-  for (int id = threadIdx.x; id < row.size; id += kThreads) {
-    const uint64_t place = row.PlaceOf(id);
+  ForEachLogit(row, [&](int id, float logit) {
+    const uint64_t place = PlaceOf(id, logit);
     first = place < first ? place : first;
-  }
+  });
   shared.firsts[threadIdx.x] = first;
   for (unsigned half = kThreads / 2; half > 0; half /= 2) {
     SyncBlock();
