@@ -18,7 +18,9 @@
 // scale takes the whole vector (store_kv.cu).
 //
 // With few rows a step is a chain of latencies. So weights are sent for (into
-// the second-level cache) while the kernel before still runs.
+// the second-level cache) while the kernel before still runs: up to 64 KiB of a
+// block. To keep an H100's memory busy some 20 KiB of a multiprocessor have to
+// be under way; of 4 bits a weight the registers have half of that.
 //
 // A sum's order depends on the matrix alone, not on the number of rows: a row's
 // results are the same bits in any batch. From 16 rows on the tensor cores take
@@ -180,11 +182,14 @@ __device__ float Total(const float (*shared)[kRows][kTileOutputs], int row,
   return total;
 }
 
-// The group's weights, which no kernel writes: as many as a line a thread.
+// The group's weights, which no kernel writes: up to two lines a thread.
 __device__ void PrefetchGroup(const Matrix& matrix, int group) {
   const int64_t bytes = int64_t{matrix.blocks()} * TileBytes(matrix.type);
-  const int64_t line = int64_t{threadIdx.x} * kLineBytes;
-  if (line < bytes) Prefetch(matrix.tiles + group * bytes + line);
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int64_t line = (i * kThreads + int64_t{threadIdx.x}) * kLineBytes;
+    if (line < bytes) Prefetch(matrix.tiles + group * bytes + line);
+  }
 }
 
 __device__ float Silu(float x) { return x / (1 + expf(-x)); }
@@ -209,7 +214,8 @@ __device__ void StoreNumberOf(const ProductArgs& args, bool key, int row,
 }
 
 template <int kRows>
-__global__ void __launch_bounds__(kThreads) Product(ProductArgs args) {
+__global__ void __launch_bounds__(kThreads, kRows == 1 ? 4 : 2)
+    Product(ProductArgs args) {
   int group = blockIdx.x, part = 0;
   if (args.end != ProductEnd::kGate) {
     while (group >= args.parts[part].matrix.groups()) {
