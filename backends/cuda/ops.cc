@@ -66,7 +66,6 @@ int DecodeGroupRows(const ModelConfig& config) {
   return kDecodeQueries / HeadsPerKvHead(config);
 }
 
-// Of any kind of group that is divided.
 int64_t PartFloats(const ModelConfig& config, int group_rows) {
   return int64_t{group_rows} * HeadsPerKvHead(config) * (config.head_dim + 2);
 }
@@ -82,7 +81,9 @@ StepPlanOptions PlanOptions(const ModelConfig& config, int max_rows,
       .decode_group_rows = deterministic ? 0 : DecodeGroupRows(config),
       .tensor_group_rows = deterministic ? 0 : TensorGroupRows(config, device),
       .wanted_blocks = kBlocksPerMultiprocessor * device.num_multiprocessors(),
-      .max_parts = kPartialFloats / PartFloats(config, group_rows)};
+      .max_parts = kPartialFloats / PartFloats(config, group_rows),
+      .max_decode_parts =
+          kPartialFloats / (kDecodeQueries * (config.head_dim + 2))};
 }
 
 }  // namespace
@@ -311,7 +312,7 @@ AttentionArgs CudaOps::AttentionOf(int layer) const {
           .max_sections = shape.sections,
           .max_group_rows = shape.group_rows,
           .max_decode_groups = shape.decode_groups,
-          .max_decode_sections = shape.decode_sections,
+          .decode_blocks = shape.decode_blocks,
           .max_tensor_groups = shape.tensor_groups,
           .kv = kv_->memory(),
           .layer = layer,
@@ -434,7 +435,8 @@ absl::Status CudaOps::Settle() const {
 }
 
 CudaOps::GraphKey CudaOps::graph_key() const {
-  return {shape(), newest_, step().image.get(), kv_->memory().data};
+  return {shape(), newest_, step().image.get(), kv_->memory().data,
+          kv_->memory().dtype};
 }
 
 // ---- Single operations ----

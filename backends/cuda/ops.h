@@ -1,4 +1,4 @@
-// The fused operations on a GPU: each puts one or two kernels into the device's
+// The fused operations on a GPU: each puts a few kernels into the device's
 // stream and returns at once; Logits and Read wait.
 //
 // Activations are rows of floats in device memory, each a multiple of 32 wide.
@@ -64,6 +64,7 @@ class CudaOps final : public Ops {
     int place;  // of the step's image and tokens
     const void* image;
     const void* kv;
+    cache::KvDtype dtype;
 
     friend auto operator<=>(const GraphKey&, const GraphKey&) = default;
   };

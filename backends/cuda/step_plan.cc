@@ -162,9 +162,7 @@ StepPlan::Units StepPlan::UnitsFor(const Chunk& chunk) const {
     return Units::kFloat;
   }
   if (chunk.rows() < kTensorRows) {
-    const bool wide = absl::c_any_of(
-        chunk.view->runs, [](const cache::KvRun& run) { return run.wide(); });
-    return options_.decode_group_rows > 0 && IsDecodeDtype(dtype_) && !wide
+    return options_.decode_group_rows > 0 && IsDecodeDtype(dtype_)
                ? Units::kDecode
                : Units::kFloat;
   }
@@ -290,28 +288,40 @@ int StepPlan::SectionsOfGroup(const StepGroup& group) const {
   int64_t sections = 0;
   for (int r = chunk.runs_begin; r < chunk.runs_end; ++r) {
     const SectionRange range =
-        cuda::SectionsOf(runs_[r], first, first + group.rows - 1);
+        SectionsOf(runs_[r], first, first + group.rows - 1);
     sections += range.end - range.begin;
   }
   return static_cast<int>(sections);
 }
 
-// Into how many sections groups are divided, of which a launch has `rounded`;
-// 0: none is.
-int StepPlan::SectionsOf(const std::vector<StepGroup>& groups,
-                         int rounded) const {
-  const int blocks = rounded * options_.num_kv_heads;
-  if (groups.empty() || blocks >= options_.wanted_blocks) return 0;
+// Of any of the groups, rounded up to few values, each at most a third more
+// than what it stands for: a block that finds nothing to do still costs its
+// start.
+int StepPlan::MostSections(const std::vector<StepGroup>& groups) const {
   int most = 0;
   for (const StepGroup& group : groups) {
     most = std::max(most, SectionsOfGroup(group));
   }
-  // Rounded up to few values, each at most a third more than what it stands
-  // for: a block that finds nothing to do still costs its start.
-  int64_t sections = 1;
-  while (sections < most) sections += std::max<int64_t>(1, sections / 4);
-  const bool fits = sections * blocks <= options_.max_parts;
-  return fits ? static_cast<int>(sections) : 0;
+  int sections = 1;
+  while (sections < most) sections += std::max(1, sections / 4);
+  return sections;
+}
+
+int StepPlan::ChooseSections() const {
+  const int64_t blocks = int64_t{shape_.groups} * options_.num_kv_heads;
+  if (groups_.empty() || blocks >= options_.wanted_blocks) return 0;
+  const int sections = MostSections(groups_);
+  return sections * blocks <= options_.max_parts ? sections : 0;
+}
+
+int StepPlan::ChooseDecodeBlocks() const {
+  if (decode_groups_.empty()) return 0;
+  const int64_t blocks = int64_t{shape_.decode_groups} * options_.num_kv_heads;
+  if (blocks >= options_.wanted_blocks) return 1;
+  const int64_t wanted =
+      (MostSections(decode_groups_) + kDecodeSections - 1) / kDecodeSections;
+  const int64_t room = std::max<int64_t>(1, options_.max_decode_parts / blocks);
+  return static_cast<int>(std::min(wanted, room));
 }
 
 void StepPlan::ChooseShape() {
@@ -332,8 +342,8 @@ void StepPlan::ChooseShape() {
     shape_.asked_positions =
         std::max(shape_.asked_positions, static_cast<int>(chunk.sums_capacity));
   }
-  shape_.sections = SectionsOf(groups_, shape_.groups);
-  shape_.decode_sections = SectionsOf(decode_groups_, shape_.decode_groups);
+  shape_.sections = ChooseSections();
+  shape_.decode_blocks = ChooseDecodeBlocks();
 }
 
 void StepPlan::KeepPicks(absl::Span<const int32_t> ids) const {

@@ -28,11 +28,10 @@ struct StepShape {
   int group_rows = 0;
   int decode_groups = 0;
   int tensor_groups = 0;
-  // Of groups and of decode groups. 0: each group's sections are taken by one
-  // thread block.
+  // Of groups. 0: each group's sections are taken by one thread block.
   int sections = 0;
-  int decode_sections = 0;
-  int logits = 0;  // rows, for their own sake or a token's; 0: none
+  int decode_blocks = 0;  // of each decode group and KV head
+  int logits = 0;         // rows, for their own sake or a token's; 0: none
   int picks = 0;
   // Chunks and positions, if sums of attention are asked for.
   int asking_chunks = 0;
@@ -55,6 +54,7 @@ struct StepPlanOptions {
   // Parts of divided groups that there is memory for: group, section and KV
   // head each.
   int64_t max_parts = 0;
+  int64_t max_decode_parts = 0;  // the same of blocks of decode groups
 };
 
 // The batch in pieces, in order, none of which has tables of heads (moved keys,
@@ -99,7 +99,9 @@ class StepPlan {
   void AddTables(const Chunk& chunk, StepChunk& out);
   void AddSums(const Chunk& chunk, StepChunk& out);
   int SectionsOfGroup(const StepGroup& group) const;
-  int SectionsOf(const std::vector<StepGroup>& groups, int rounded) const;
+  int MostSections(const std::vector<StepGroup>& groups) const;
+  int ChooseSections() const;
+  int ChooseDecodeBlocks() const;
   void WriteHeader();
   void ChooseShape();
 

@@ -7,7 +7,7 @@
 //   threads  128: a token and four queries each for scores, a warp for the
 //            soft-max of a query, a number of the head for values
 //   shared   keys and values of a section as floats, queries, results: 35 KB
-//            for 3 queries of 64 numbers, 46 KB for 24
+//            for 3 queries of 64 numbers, 52 KB for 24
 //   bytes    keys and values of the section once for all queries that share the
 //            KV head: 16 KB in half precision
 //   flops    4 a query, position and number of the head

@@ -7,7 +7,7 @@
 //   threads  4 warps; each takes every fourth section (of all blocks of the
 //            group), and keeps scores and weighted values in registers
 //   shared   a section's addresses and scales for each warp, then the warps'
-//            results: 12 KiB for heads of 64 numbers, 20 for 128
+//            results: 14 KiB for heads of 64 numbers, 22 for 128
 //   bytes    keys and values of the section once, 16 at a time: 16 KiB in half
 //            precision; a warp has a section of keys under way
 //   flops    262,144 on tensor cores for a section of heads of 64 numbers,
@@ -16,12 +16,12 @@
 //
 // Scores are products of 16 x 8 x 16 numbers: queries times keys. The upper 8
 // of the 16 rows are the queries in half precision, the lower ones what is left
-// of them, so that 22 bits are kept. Keys and values are exact: half precision,
-// or 8 bits, whose scales are applied to scores and to weights. Weights are
-// split as queries are. Sums are floats.
+// of them, so that 22 bits are kept. Keys and values are exact: half precision
+// (of an 8-bit storage its wide runs), or 8 bits, whose scales are applied to
+// scores and to weights. Weights are split as queries are. Sums are floats.
 //
 // The order of the numbers of a head is nobody's concern in a sum, so lane
-// 4 g + t has those from 8 t on of the key g, as 16 bytes, and of values those
+// 4 g + t has eight from 8 t on of the key g, by one load, and of values those
 // from 8 g on.
 #include "backends/cuda/kernels/attention_section.h"
 #include "backends/cuda/kernels/launchers.h"
@@ -32,6 +32,7 @@ namespace millrace::backends::cuda::MILLRACE_CUDA_CODE {
 namespace {
 
 constexpr int kWarps = kAttentionThreads / 32;
+static_assert(kWarps == kDecodeSections);
 constexpr int kTokenTiles = kSectionTokens / 8;
 
 // A token's keys and values of the block's KV head.
@@ -227,8 +228,7 @@ __device__ void SoftMax(const Shared<kDim>& shared, TokenRange seen,
   }
 }
 
-// Operands B of two tokens' numbers d .. d + 7: register i of pair n is number
-// 2 n + i of both.
+// For operands B: pairs[i] is number d + i of both tokens.
 template <KvDtype kDtype>
 struct ValuePairs {
   uint32_t pairs[8];
@@ -283,6 +283,7 @@ __device__ void WeighValues(const Shared<kDim>& shared, const Scores& weights,
   }
 }
 
+// Of numbers of a dtype.
 template <KvDtype kDtype, int kDim>
 __device__ void TakeSection(const AttentionWork& work, const StepRun& run,
                             int64_t section, const Queries<kDim>& queries,
@@ -318,8 +319,13 @@ __device__ void TakeSections(const AttentionWork& work, int first, int stride,
       Queries<kDim> queries;
       queries.Load(work, run);
       for (; next < count; next += stride) {
-        TakeSection<kDtype>(work, run, sections.begin + next, queries, shared,
-                            state);
+        const int64_t section = sections.begin + next;
+        if (kDtype == KvDtype::kInt8 && run.value_blocks >= 0) {  // wide
+          TakeSection<KvDtype::kF16>(work, run, section, queries, shared,
+                                     state);
+        } else {
+          TakeSection<kDtype>(work, run, section, queries, shared, state);
+        }
       }
     }
     next -= count;
@@ -342,21 +348,23 @@ __device__ void KeepResults(State<kDim>& state, Results<kDim>& results) {
 }
 
 // What `count` results of a query come to, of number d; load(n, i) is number i
-// of the nth.
+// of the nth. A sum that is no number stays so.
 struct Total {
   float out, largest, sum;
 };
 template <int kDim, class Load>
 __device__ Total AddUp(int count, int d, const Load& load) {
   Total total = {0, kNothing, 0};
+#pragma unroll 4
   for (int n = 0; n < count; ++n) {
-    const float largest = load(n, kDim);
-    if (largest == kNothing) continue;
+    const float largest = load(n, kDim), sum = load(n, kDim + 1);
+    const float out = load(n, d);
     const float both = fmaxf(total.largest, largest);
-    const float before = exp2f(total.largest - both);
-    const float now = exp2f(largest - both);
-    total.out = Fma(total.out, before, load(n, d) * now);
-    total.sum = Fma(total.sum, before, load(n, kDim + 1) * now);
+    const float base = both == kNothing ? 0 : both;
+    const float before = exp2f(total.largest - base);
+    const float now = exp2f(largest - base);
+    total.out = Fma(total.out, before, out * now);
+    total.sum = Fma(total.sum, before, sum * now);
     total.largest = both;
   }
   return total;
@@ -431,8 +439,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
 
 template <KvDtype kDtype, int kDim>
 void LaunchShape(Stream* stream, const AttentionArgs& args) {
-  const int blocks = (args.max_decode_sections + kWarps - 1) / kWarps;
-  const dim3 grid(blocks > 0 ? blocks : 1, args.max_decode_groups,
+  const dim3 grid(args.decode_blocks, args.max_decode_groups,
                   args.kv.num_kv_heads);
   Launch(stream, grid, dim3(kAttentionThreads), 0,
          DecodeAttention<kDtype, kDim>, args);

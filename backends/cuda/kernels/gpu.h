@@ -180,8 +180,8 @@ __device__ inline void WaitForPredecessor() {
   cudaTriggerProgrammaticLaunchCompletion();
 #endif
 }
-// Brings the line of 128 bytes into the second-level cache. What it holds may
-// be written by nobody.
+// Brings the line of 128 bytes into the second-level cache. No kernel of a
+// step may write what it holds.
 __device__ inline void Prefetch(const void* line) {
   asm volatile(
       "prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(line)));

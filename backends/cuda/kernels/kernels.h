@@ -93,6 +93,7 @@ inline constexpr int kTensorHeadDim = 128;
 // The same of a decode group, and the two sizes of head that it is for. Keys
 // and values are in half precision or in 8 bits.
 inline constexpr int kDecodeQueries = 8;
+inline constexpr int kDecodeSections = 4;  // that a block takes at a time
 constexpr bool IsDecodeHeadDim(int head_dim) {
   return head_dim == 64 || head_dim == 128;
 }
@@ -106,7 +107,9 @@ struct AttentionArgs {
   // one after the other; else one each, and the last to finish merges.
   int max_groups, max_sections;
   int max_group_rows;
-  int max_decode_groups, max_decode_sections;  // alike
+  // A decode group's sections are divided among so many thread blocks, 1 or
+  // more, whatever their number.
+  int max_decode_groups, decode_blocks;
   int max_tensor_groups;
   KvMemory kv;
   int layer;
@@ -116,8 +119,8 @@ struct AttentionArgs {
   float scale;  // 1 / sqrt(head_dim)
   // [row][num_heads] of the largest score and the sum of exponentials.
   float* row_statistics;
-  // [group][kv_head][section][query][head_dim + 2], and how many sections have
-  // arrived, [group][kv_head], zero between launches.
+  // [group][kv_head][section, or block of a decode group][query][head_dim + 2],
+  // and how many of them have arrived, [group][kv_head], zero between launches.
   float* partials;
   int* arrived;
 };

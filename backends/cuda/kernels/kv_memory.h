@@ -1,9 +1,8 @@
 // How keys and values lie on the device.
 //
 //   block   [layer][kv_head] of a key tile and a value tile
-//   tile    [16 tokens][padded_dim]; of 8-bit numbers, followed by the scales
-//   of
-//           the 16 tokens as floats
+//   tile    [16 tokens][padded_dim]; of 8-bit numbers, followed by the 16
+//           tokens' scales as floats
 //
 // padded_dim is head_dim up to a multiple of 16, and what is beyond head_dim is
 // never read. Of a wide pair (cache/kv_block.h) one block has a tile of keys in

@@ -5,11 +5,11 @@
 //            rows at most; of two matrices for a gate
 //   threads  8 warps; each takes every eighth tile and has of it 2 outputs x 8
 //            inputs a lane; lanes, then warps are added up in a fixed order
-//   shared   the warps' sums: 4 KiB, 8 for a gate
+//   shared   the warps' sums: 8 KiB for 8 rows
 //   bytes    the tiles once for 8 rows, 4 to 32 bits a weight; rows come from
 //            the first-level cache (a row of 1,536 floats is 6 KiB)
 //   flops    2 a weight and row, on the float units
-//   bound    at few rows by reading weights, of which a warp has 320 bytes to
+//   bound    at few rows by reading weights, of which a warp has 288 bytes to
 //            2 KiB for each tile under way; from about 8 rows on by the floats
 //
 // The norm of a row is computed by every block anew: 576 numbers from the cache
@@ -72,8 +72,9 @@ __device__ void AddTiles(const Inputs<kRows>& inputs, const uint8_t* tiles,
   using Weights = LaneWeights<kType>;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (warp >= blocks) return;
-  // The instruction that takes it has room for one constant, and there are
-  // others: so that it is in a register, it is none.
+  // PutNibbles takes this and constants besides, and its instruction has room
+  // for one: nothing is added, but so the compiler keeps the number in a
+  // register and not the 16 constants.
   const uint32_t bits_of_128 = kBitsOf128 + (blocks < 0);
   tiles += int64_t{warp} * TileBytes(kType);
   LaneWords<kType> next;
@@ -182,11 +183,11 @@ __device__ float Total(const float (*shared)[kRows][kTileOutputs], int row,
   return total;
 }
 
-// The group's weights, which no kernel writes: up to two lines a thread.
-__device__ void PrefetchGroup(const Matrix& matrix, int group) {
+// The first of the group's weights, which no kernel writes: some lines a
+// thread.
+__device__ void PrefetchGroup(const Matrix& matrix, int group, int lines) {
   const int64_t bytes = int64_t{matrix.blocks()} * TileBytes(matrix.type);
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < lines; ++i) {
     const int64_t line = (i * kThreads + int64_t{threadIdx.x}) * kLineBytes;
     if (line < bytes) Prefetch(matrix.tiles + group * bytes + line);
   }
@@ -223,8 +224,11 @@ __global__ void __launch_bounds__(kThreads, kRows == 1 ? 4 : 2)
     }
   }
   const Matrix& matrix = args.parts[part].matrix;
-  PrefetchGroup(matrix, group);
-  if (args.end == ProductEnd::kGate) PrefetchGroup(args.parts[1].matrix, group);
+  if (blockIdx.y == 0) {
+    const bool gate = args.end == ProductEnd::kGate;
+    PrefetchGroup(matrix, group, gate ? 1 : 2);
+    if (gate) PrefetchGroup(args.parts[1].matrix, group, 1);
+  }
   WaitForPredecessor();
 
   const StepHeader* const step = args.step;

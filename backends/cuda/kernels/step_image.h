@@ -95,8 +95,9 @@ constexpr int64_t VisibleEnd(const StepRun& run, int64_t c) {
   return Least(c + 1, run.first_position + run.length);
 }
 
-// Attention is cut at multiples of 64 cache positions, run by run, and the
-// parts are merged in order: what a row gets does not depend on its company.
+// Attention is cut at multiples of 64 cache positions, run by run. On the float
+// units the parts are merged in order: what a row gets does not depend on its
+// company.
 inline constexpr int kSectionTokens = 64;
 
 // Sections of the run that rows at cache positions first .. last see part of.

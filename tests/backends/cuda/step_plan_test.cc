@@ -124,6 +124,7 @@ TEST_F(StepPlanTest, ChunksOfManyRowsTakeTensorCoresWhateverTheirCompany) {
 TEST_F(StepPlanTest, ChunksOfFewRowsAreDecodeGroups) {
   StepPlanOptions options = WithTensorCores();
   options.decode_group_rows = 2;
+  options.max_decode_parts = 1000;
   Add(1000, 1);
   Add(1000, 5);
   Add(1000, 16);
@@ -131,7 +132,7 @@ TEST_F(StepPlanTest, ChunksOfFewRowsAreDecodeGroups) {
   plan.Begin(batch_, KvDtype::kInt8);
   EXPECT_EQ(plan.shape().groups, 0);
   EXPECT_EQ(plan.shape().decode_groups, 4);
-  EXPECT_EQ(plan.shape().decode_sections, 18);
+  EXPECT_EQ(plan.shape().decode_blocks, 5);  // 18 sections, four each
   EXPECT_EQ(plan.shape().tensor_groups, 1);
   const auto* header = reinterpret_cast<const StepHeader*>(plan.image().data());
   ASSERT_EQ(header->num_decode_groups, 4);
@@ -139,6 +140,23 @@ TEST_F(StepPlanTest, ChunksOfFewRowsAreDecodeGroups) {
   EXPECT_EQ(last.chunk, 1);
   EXPECT_EQ(last.first_row, 1 + 4);
   EXPECT_EQ(last.rows, 1);
+}
+
+TEST_F(StepPlanTest, DecodeGroupsAreDividedAsFarAsThereIsRoom) {
+  const auto decode_blocks = [&](int64_t max_parts) {
+    StepPlanOptions options = kOptions;
+    options.decode_group_rows = 2;
+    options.max_decode_parts = max_parts;
+    StepPlan plan(options);
+    plan.Begin(batch_, KvDtype::kF16);
+    return plan.shape().decode_blocks;
+  };
+  Add(1000, 1);  // 18 sections, four to a block; three KV heads
+  EXPECT_EQ(decode_blocks(15), 5);
+  EXPECT_EQ(decode_blocks(14), 4);
+  EXPECT_EQ(decode_blocks(0), 1);
+  for (int i = 0; i < 7; ++i) Add(1000, 1);
+  EXPECT_EQ(decode_blocks(1000), 1);
 }
 
 TEST_F(StepPlanTest, DecodeGroupsAreOfHalvesAndBytesThatNobodyMoved) {
@@ -154,9 +172,6 @@ TEST_F(StepPlanTest, DecodeGroupsAreOfHalvesAndBytesThatNobodyMoved) {
   EXPECT_EQ(decode_groups(KvDtype::kInt8), 1);
   EXPECT_EQ(decode_groups(KvDtype::kBF16), 0);
   EXPECT_EQ(decode_groups(KvDtype::kF32), 0);
-  views_[0].runs[0].value_blocks = blocks_;
-  EXPECT_EQ(decode_groups(KvDtype::kInt8), 0);
-  views_[0].runs[0].value_blocks = {};
   const cache::HeadTable<int64_t> table(2, 3, 1000);
   views_[0].key_positions = &table;
   EXPECT_EQ(decode_groups(KvDtype::kF16), 0);

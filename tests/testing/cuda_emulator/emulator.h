@@ -10,8 +10,9 @@
 //
 //   fibers in ascending order, or descending    a missing barrier shows as
 //                                               different results
-//   shared memory full of NaN at first          as does what is not written
-//   a barrier that not all threads reach        ends the process
+//   shared memory full of NaN at first          as does what is not written,
+//                                               but not in static memory
+//   written a barrier that not all threads reach        ends the process
 //
 // Thread-safe: grids that several threads launch run one after the other.
 #ifndef MILLRACE_TESTS_TESTING_CUDA_EMULATOR_EMULATOR_H_
