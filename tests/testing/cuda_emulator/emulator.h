@@ -12,7 +12,7 @@
 //                                               different results
 //   shared memory full of NaN at first          as does what is not written,
 //                                               but not in static memory
-//   written a barrier that not all threads reach        ends the process
+//   a barrier that not all threads reach        ends the process
 //
 // Thread-safe: grids that several threads launch run one after the other.
 #ifndef MILLRACE_TESTS_TESTING_CUDA_EMULATOR_EMULATOR_H_
