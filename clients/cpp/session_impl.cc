@@ -56,15 +56,15 @@ class SessionImpl final : public Session {
     absl::MutexLock lock(&mutex_);
     request.set_client_seq(next_seq_++);
     unanswered_.Add(request);
-    // If it does not get through, Resume sends it again.
-    if (stream_ != nullptr) stream_->Write(request);
+    // If it does not get through, it is sent again once the session is resumed.
+    if (CanWrite()) stream_->Write(request);
     return request.client_seq();
   }
 
   void HalfClose() override {
     absl::MutexLock lock(&mutex_);
     half_closed_ = true;
-    if (stream_ != nullptr) stream_->WritesDone();
+    if (CanWrite()) stream_->WritesDone();
   }
 
   absl::StatusOr<Response> Next() override {
@@ -95,17 +95,28 @@ class SessionImpl final : public Session {
   }
 
  private:
-  // Begins a stream with `first` and what the server has not yet answered.
+  // Begins a stream with `first`.
   void Start(const Request& first) {
     absl::MutexLock lock(&mutex_);
     context_ = make_context_();
     if (cancelled_) context_->TryCancel();
     stream_ = stub_->Connect(context_.get());
+    resuming_ = first.has_resume();
     stream_->Write(first);
+  }
+
+  // Sends what the events before `resumed` have not answered. Earlier, an
+  // answer and its repetition could both come.
+  void Resend() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    resuming_ = false;
     for (const auto& [seq, request] : unanswered_.requests()) {
       stream_->Write(request);
     }
     if (half_closed_) stream_->WritesDone();
+  }
+
+  bool CanWrite() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stream_ != nullptr && !resuming_;
   }
 
   // Takes the status of a stream that has nothing more to read.
@@ -131,6 +142,7 @@ class SessionImpl final : public Session {
     absl::MutexLock lock(&mutex_);
     last_event_ = event.sequence_number();
     unanswered_.Take(event);
+    if (event.has_resumed()) Resend();
     return true;
   }
 
@@ -157,6 +169,7 @@ class SessionImpl final : public Session {
   std::unique_ptr<Stream> stream_;
   Unanswered unanswered_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_seq_ = 1;
+  bool resuming_ = false;  // `resumed` has not come yet
   bool half_closed_ = false;
   bool cancelled_ = false;
 };

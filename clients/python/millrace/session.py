@@ -15,6 +15,9 @@ from millrace.v1 import common_pb2, session_pb2, session_pb2_grpc
 # stops reading, and the server pauses the session until it goes on.
 _MAX_WAITING_EVENTS = 1024
 
+_FIRST_PAUSE = 0.05  # seconds before the first attempt to resume; then doubled
+_LONGEST_PAUSE = 2
+
 
 @dataclasses.dataclass(frozen=True)
 class Event:
@@ -80,7 +83,7 @@ class Session:
       text_position: tokens of the text so far, as the last event told.
     """
 
-    def __init__(self, stub, metadata, resume_attempts=5):
+    def __init__(self, stub, metadata, resume_attempts=7):
         self.opened = None
         self.text_position = 0
         self._stub = stub
@@ -88,10 +91,14 @@ class Session:
         self._resume_attempts = resume_attempts
         self._attempts = 0  # to resume, since something was read
         self._stream = None
-        self._sending = asyncio.Lock()  # messages go out in their order
+        # Messages go out in their order, and none while a stream is renewed.
+        self._sending = asyncio.Lock()
+        self._senders = 0  # that hold the lock or wait for it
+        self._renewing = False  # the reader holds the lock
         self._last_event = 0
         self._last_sent = 0
         self._unanswered = {}  # client_seq -> (request, future)
+        self._started_by = {}  # turn -> client_seq, of the last turns
         self._waiting = collections.deque()
         self._changed = asyncio.Condition()
         self._takers = 0
@@ -155,42 +162,44 @@ class Session:
 
     async def close(self):
         """Ends the session; what is queued is dropped."""
-        if self._ended is None:
-            with contextlib.suppress(MillraceError):
-                await self._ask(close=session_pb2.CloseSession())
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-        if self._stream is not None:
+        try:
+            if self._ended is None:
+                with contextlib.suppress(MillraceError):
+                    await self._ask(close=session_pb2.CloseSession())
+        finally:
+            if self._reader is not None:
+                self._reader.cancel()
+                await asyncio.gather(self._reader, return_exceptions=True)
             self._stream.cancel()
 
     # ---- Receiving ----
 
     async def events(self):
-        """Yields every event from now on, until the session ends."""
-        with self._taking():
+        """Yields every event from now on, until the session ends.
+
+        An event is yielded once: beside a running `chat` each gets some.
+        """
+        async with self._taking():
             while (event := await self._next()) is not None:
                 yield event
 
     async def _turn(self, **arm):
-        with self._taking():
+        async with self._taking():
             seq, answer = await self._send(**arm)
-            started_by = {}
             while True:
                 event = await self._next(answer)
                 if event is None:
                     if answer.done():
                         answer.result()
                     return
-                if event.kind == "turn_started":
-                    started_by[event.message.turn] = event.message.started_by
                 yield event
+                # One that never started is not known, and may be ours.
                 if (event.kind == "turn_finished" and
-                        started_by.get(event.message.turn, seq) == seq):
+                        self._started_by.get(event.message.turn, seq) == seq):
                     return
 
-    @contextlib.contextmanager
-    def _taking(self):
+    @contextlib.asynccontextmanager
+    async def _taking(self):
         self._takers += 1
         try:
             yield
@@ -198,6 +207,7 @@ class Session:
             self._takers -= 1
             if not self._takers:
                 self._waiting.clear()
+            await self._notify()
 
     async def _next(self, answer=None):
         """The next event; None if the session ended or `answer` refused."""
@@ -244,26 +254,40 @@ class Session:
         return await asyncio.shield(self._write(answer, arm)), answer
 
     async def _write(self, answer, arm):
-        async with self._sending:
-            if self._ended is not None:
-                raise self._ended
-            self._last_sent += 1
-            request = session_pb2.ConnectRequest(client_seq=self._last_sent,
-                                                 **arm)
-            self._unanswered[request.client_seq] = (request, answer)
-            await self._stream.write(request)  # if it is lost, _resume resends
-            return request.client_seq
+        self._senders += 1
+        await self._notify()
+        try:
+            async with self._sending:
+                if self._ended is not None:
+                    raise self._ended
+                self._last_sent += 1
+                request = session_pb2.ConnectRequest(
+                    client_seq=self._last_sent, **arm)
+                self._unanswered[request.client_seq] = (request, answer)
+                # If it is lost, it is sent again on the next stream.
+                await self._stream.write(request)
+                return request.client_seq
+        finally:
+            self._senders -= 1
+
+    async def _notify(self):
+        async with self._changed:
+            self._changed.notify_all()
 
     async def _read(self):
+        error = _Closed("CANCELLED", "", "the session is closed")
         try:
             while self._ended is None:
                 response = await self._read_one()
                 if response is None:
                     break
                 await self._deliver(response)
-        except MillraceError as error:
+                if response.WhichOneof("event") == "resumed":
+                    await self._resend()
+        except MillraceError as failed:
+            error = failed
+        finally:
             await self._end(error)
-        await self._end(_Closed("CANCELLED", "", "the session is closed"))
 
     async def _read_one(self):
         while True:
@@ -278,18 +302,30 @@ class Session:
             await self._resume()
 
     async def _resume(self):
-        """Takes the session up again on a new stream, and resends."""
-        async with self._sending:
-            await asyncio.sleep(0.05 * 2**self._attempts)
-            self._attempts += 1
-            self._start_stream()
-            await self._stream.write(session_pb2.ConnectRequest(
-                resume=session_pb2.ResumeSession(
-                    session_id=self.opened.session_id,
-                    resume_token=self.opened.resume_token,
-                    last_sequence_number=self._last_event)))
-            for request, _ in list(self._unanswered.values()):
-                await self._stream.write(request)
+        """Asks for the session on a new stream; `resumed` will answer."""
+        if not self._renewing:
+            await self._sending.acquire()
+            self._renewing = True
+        await asyncio.sleep(min(_FIRST_PAUSE * 2**self._attempts,
+                                _LONGEST_PAUSE))
+        self._attempts += 1
+        self._start_stream()
+        await self._stream.write(session_pb2.ConnectRequest(
+            resume=session_pb2.ResumeSession(
+                session_id=self.opened.session_id,
+                resume_token=self.opened.resume_token,
+                last_sequence_number=self._last_event)))
+
+    async def _resend(self):
+        """Sends what the events before `resumed` have not answered."""
+        for request, _ in list(self._unanswered.values()):
+            await self._stream.write(request)
+        self._end_renewing()
+
+    def _end_renewing(self):
+        if self._renewing:
+            self._renewing = False
+            self._sending.release()
 
     async def _deliver(self, response):
         event = self._take(response)
@@ -297,11 +333,11 @@ class Session:
             return
         async with self._changed:
             if self._takers:
-                # With an answer awaited, whoever takes may be the one who
-                # awaits it: reading must go on.
+                # Whoever takes may be the one who sends, or awaits an answer:
+                # reading must go on.
                 await self._changed.wait_for(
                     lambda: len(self._waiting) < _MAX_WAITING_EVENTS or
-                    self._unanswered or not self._takers)
+                    self._senders or self._unanswered or not self._takers)
                 self._waiting.append(event)
             self._changed.notify_all()
 
@@ -311,6 +347,10 @@ class Session:
             return None
         message = getattr(response, kind)
         self._last_event = response.sequence_number
+        if kind == "turn_started":
+            self._started_by[message.turn] = message.started_by
+            if len(self._started_by) > _MAX_WAITING_EVENTS:
+                del self._started_by[next(iter(self._started_by))]
         self._note_position(kind, message)
         self._answer(kind, message)
         return Event(kind, message, response.sequence_number)
@@ -352,6 +392,7 @@ class Session:
             answer.set_result(message)
 
     async def _end(self, error):
+        self._end_renewing()
         async with self._changed:
             if self._ended is None:
                 self._ended = error

@@ -131,7 +131,7 @@ async def test_messages_go_out_in_their_order_while_the_stream_is_renewed(
     async with plain(proxy.address) as session:
         proxy.cut()
         sending = [asyncio.ensure_future(session.append("on"))]
-        while not sending[0].done() and len(sending) < 1000:
+        while not sending[0].done() and len(sending) < 4000:
             sending.append(asyncio.ensure_future(session.append(" and on")))
             await asyncio.sleep(0)  # the client goes on, too
         queued = await asyncio.gather(*sending)
@@ -141,9 +141,71 @@ async def test_messages_go_out_in_their_order_while_the_stream_is_renewed(
 async def test_a_message_that_is_cancelled_leaves_the_session_open(proxy):
     async with plain(proxy.address) as session:
         sending = asyncio.ensure_future(session.append("word " * 50000))
-        await asyncio.sleep(0)  # the write begins
+        while not session._unanswered:  # until the write begins
+            await asyncio.sleep(0)
         sending.cancel()
         assert (await session.append("on")).client_seq == 3
+
+
+async def queue_is_full_behind(event, session):
+    """Four events wait, and the client has one more that finds no room."""
+    while session._last_event < event.sequence_number + 5:
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def small_queue(monkeypatch):
+    """Four events that nobody takes stop the client's reading."""
+    monkeypatch.setattr("millrace.session._MAX_WAITING_EVENTS", 4)
+
+
+async def test_who_is_behind_with_events_may_interrupt(server, small_queue):
+    async with millrace.connect(server.address, sampling=GREEDY) as session:
+        async for event in session.chat("Count", stopping=short(500)):
+            if event.kind == "turn_started":
+                await queue_is_full_behind(event, session)
+                assert (await session.interrupt()).turn == 1
+    assert event.message.reason == 7  # FINISH_REASON_INTERRUPTED
+
+
+async def test_a_reply_that_is_left_early_holds_up_nothing(server,
+                                                           small_queue):
+    async with millrace.connect(server.address, sampling=GREEDY) as session:
+        async for event in session.chat("Count", stopping=short(30)):
+            if event.kind == "turn_started":
+                await queue_is_full_behind(event, session)
+                break
+        second = [e async for e in session.chat("On", stopping=short(4))]
+    assert second[-1].message.turn == 2
+
+
+async def test_after_the_end_nothing_can_be_sent(server):
+    async with millrace.connect(server.address) as session:
+        pass
+    with pytest.raises(millrace.MillraceError):
+        await session.append("on")
+    assert [e async for e in session.events()] == []
+
+
+async def test_an_update_is_answered_by_its_own_answer(proxy):
+    async with plain(proxy.address) as session:
+        for _ in range(5):
+            proxy.cut_after(1)  # byte of the answer
+            await session.update(sampling={"temperature": 0.5})
+            with pytest.raises(millrace.MillraceError) as error:
+                await session.update(sampling={"temperature": -1})
+            assert error.value.reason == "INVALID_FIELD"
+
+
+async def test_large_messages_survive_a_second_cut(proxy):
+    async with plain(proxy.address) as session:
+        sending = [asyncio.ensure_future(session.append("word " * 10000))
+                   for _ in range(10)]
+        await sending[0]
+        proxy.cut()
+        proxy.cut_after(300)  # while what was lost is sent again
+        queued = await asyncio.gather(*sending)
+    assert [q.client_seq for q in queued] == list(range(2, 12))
 
 
 async def test_reset_begins_at_the_system_prompt(server):
