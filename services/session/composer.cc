@@ -59,24 +59,39 @@ void Composer::EndText() {
 }
 
 bool Composer::Interrupt(std::optional<uint64_t> started_by,
-                         std::optional<uint64_t> keep_until) {
-  if (turn_ && (!started_by || turn_->started_by() == *started_by)) {
-    if (keep_until) turn_->CutTo(*keep_until);
-    FinishTurn({FinishReason::kInterrupted});
-    return true;
+                         std::optional<uint64_t> keep_until,
+                         bool drop_waiting) {
+  const bool runs =
+      turn_ && (!started_by || turn_->started_by() == *started_by);
+  std::optional<TurnRequest> waits;
+  if (!runs) {
+    waits = waiting_.TakeTurn(started_by);
+    if (!waits) return false;
   }
-  const std::optional<TurnRequest> waits = waiting_.TakeTurn(started_by);
-  if (waits) FinishWaiting(*waits, {FinishReason::kInterrupted});
-  return waits.has_value();
+  std::vector<WaitingItem> dropped;
+  if (drop_waiting) dropped = TakeWaiting();
+  if (runs && keep_until) turn_->CutTo(*keep_until);
+  runs ? FinishTurn({FinishReason::kInterrupted})
+       : FinishWaiting(*waits, {FinishReason::kInterrupted});
+  if (drop_waiting) EndDropped(dropped, {FinishReason::kInterrupted});
+  return true;
 }
 
-void Composer::DropWaiting(const TurnEnd& end) {
+// The queue has room again before the client hears of any end, who may send
+// more at once.
+std::vector<WaitingItem> Composer::TakeWaiting() {
+  std::vector<WaitingItem> items = waiting_.TakeAll();
+  for (const WaitingItem& item : items) {
+    if (item.input) context_.credit->Return(item.input->bytes);
+  }
+  return items;
+}
+
+void Composer::EndDropped(const std::vector<WaitingItem>& items,
+                          const TurnEnd& end) {
   bool breaks = false;
-  for (const WaitingItem& item : waiting_.TakeAll()) {
-    if (item.input) {
-      context_.credit->Return(item.input->bytes);
-      breaks |= more_follows_ && item.client_seq == last_piece_;
-    }
+  for (const WaitingItem& item : items) {
+    breaks |= item.input && more_follows_ && item.client_seq == last_piece_;
     if (item.turn) FinishWaiting(*item.turn, end);
   }
   if (breaks) BreakText(/*more_follows=*/true);
@@ -84,8 +99,9 @@ void Composer::DropWaiting(const TurnEnd& end) {
 }
 
 void Composer::Stop(const TurnEnd& end) {
+  const std::vector<WaitingItem> dropped = TakeWaiting();
   if (turn_) FinishTurn(end);
-  DropWaiting(end);
+  EndDropped(dropped, end);
 }
 
 void Composer::Reset() {

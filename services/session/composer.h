@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <vector>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -71,10 +72,10 @@ class Composer {
 
   // Ends the turn that message `started_by` asked for, the first one if unset,
   // with INTERRUPTED, cut back to `keep_until` tokens. False if there is none.
+  // With `drop_waiting` it then ends all turns that wait, and drops all inputs
+  // that do.
   bool Interrupt(std::optional<uint64_t> started_by,
-                 std::optional<uint64_t> keep_until);
-  // Ends all turns that wait, and drops all inputs that do.
-  void DropWaiting(const TurnEnd& end);
+                 std::optional<uint64_t> keep_until, bool drop_waiting);
   // Ends all turns, and drops all that waits.
   void Stop(const TurnEnd& end);
   // Begins anew, behind the system block.
@@ -126,6 +127,8 @@ class Composer {
   void FinishTurn(TurnEnd end);
   // Ends a turn that has no place yet.
   void FinishWaiting(const TurnRequest& request, const TurnEnd& end);
+  std::vector<WaitingItem> TakeWaiting();
+  void EndDropped(const std::vector<WaitingItem>& items, const TurnEnd& end);
 
   SessionText& text() const { return *context_.text; }
 

@@ -111,11 +111,9 @@ void Session::On(uint64_t seq, StartTurn& start) {
 void Session::On(uint64_t seq, Interrupt& interrupt) {
   if (!writing()) return outbox_.Reject(seq, NoTurn());
   const auto& meant = interrupt.started_by;
-  if (!composer_.Interrupt(meant, interrupt.keep_until_text_position)) {
-    return outbox_.Reject(seq, NoTurnOf(*meant));
-  }
-  if (interrupt.drop_pending_input) {
-    composer_.DropWaiting({FinishReason::kInterrupted});
+  if (!composer_.Interrupt(meant, interrupt.keep_until_text_position,
+                           interrupt.drop_pending_input)) {
+    outbox_.Reject(seq, NoTurnOf(*meant));
   }
 }
 

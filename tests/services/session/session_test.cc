@@ -181,6 +181,27 @@ TEST(SessionTest, WhoHearsThatInputIsAcceptedMaySendAsMuchAtOnce) {
   EXPECT_THAT(waiting, ElementsAre(0));
 }
 
+TEST(SessionTest, WhoHearsThatATurnHasEndedMaySendWhatWasDroppedAtOnce) {
+  ConversationOptions options = Plain();
+  options.max_pending_input_bytes = 100;
+  Conversation chat(options);
+  std::vector<int64_t> waiting;
+  chat.on_event = [&](const EventBody& event) {
+    if (std::holds_alternative<TurnFinished>(event)) {
+      waiting.push_back(chat.credit.pending());
+    }
+  };
+  chat.Say(Text("a"));
+  chat.Say(Generate(20));
+  chat.RunTo(6);
+  AppendInput later =
+      Append({TextInput{.text = std::string(100, 'b')}}, AfterTurn{});
+  later.then_generate = Generate();
+  chat.Say(later);
+  chat.Say(Interrupt{.drop_pending_input = true});
+  EXPECT_THAT(waiting, ElementsAre(0, 0));
+}
+
 TEST(SessionTest, TenMegabytesInPiecesNeedNoMoreMemoryThanOne) {
   ConversationOptions options = Plain();
   options.policy = kPlainWindow;
