@@ -175,17 +175,25 @@ StepPlan::Units StepPlan::UnitsFor(const Chunk& chunk) const {
 }
 
 void StepPlan::AddGroups(const Chunk& chunk, int first_row) {
-  const Units units = UnitsFor(chunk);
-  const int most = units == Units::kTensor   ? options_.tensor_group_rows
-                   : units == Units::kDecode ? options_.decode_group_rows
-                                             : options_.group_rows;
-  std::vector<StepGroup>& groups = units == Units::kTensor   ? tensor_groups_
-                                   : units == Units::kDecode ? decode_groups_
-                                                             : groups_;
-  for (int i = 0; i < chunk.rows(); i += most) {
+  const int rows = chunk.rows();
+  switch (UnitsFor(chunk)) {
+    case Units::kFloat:
+      return AddGroups(rows, first_row, options_.group_rows, groups_);
+    case Units::kDecode:
+      return AddGroups(rows, first_row, options_.decode_group_rows,
+                       decode_groups_);
+    case Units::kTensor:
+      return AddGroups(rows, first_row, options_.tensor_group_rows,
+                       tensor_groups_);
+  }
+}
+
+void StepPlan::AddGroups(int rows, int first_row, int most,
+                         std::vector<StepGroup>& groups) const {
+  for (int i = 0; i < rows; i += most) {
     groups.push_back({.chunk = static_cast<int>(chunks_.size()),
                       .first_row = first_row + i,
-                      .rows = std::min(most, chunk.rows() - i),
+                      .rows = std::min(most, rows - i),
                       .unused = 0});
   }
 }

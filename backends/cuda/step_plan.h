@@ -94,6 +94,8 @@ class StepPlan {
   enum class Units { kFloat, kDecode, kTensor };  // that attention runs on
   Units UnitsFor(const Chunk& chunk) const;
   void AddGroups(const Chunk& chunk, int first_row);
+  void AddGroups(int rows, int first_row, int most,
+                 std::vector<StepGroup>& groups) const;
   void AddRuns(const Chunk& chunk);
   void AddPick(const RowSampling& sampling, int picked_before, int row);
   void AddTables(const Chunk& chunk, StepChunk& out);

@@ -85,25 +85,33 @@ struct AttentionWork {
   }
 };
 
+// A pair of numbers of a query as it looks at the run; zeros beyond the last
+// query and number.
+__device__ inline void RotatedPair(const AttentionWork& work,
+                                   const StepRun& run, int query, int pair,
+                                   float& x, float& y) {
+  const AttentionArgs& args = work.args;
+  x = y = 0;
+  if (query >= work.queries() || pair >= args.kv.head_dim / 2) return;
+  const int row = work.RowOf(query);
+  const float* const from = args.query.data + int64_t{row} * args.query.stride +
+                            work.HeadOf(query) * args.kv.head_dim + 2 * pair;
+  x = from[0] * args.scale, y = from[1] * args.scale;
+  Turn(AngleAt(QueryPosition(run, work.CachePosition(row)), args.turns[pair]),
+       x, y);
+}
+
 // queries = the rows' queries as they look at this run.
 __device__ inline void RotateQueries(const AttentionWork& work,
                                      const StepRun& run,
                                      const AttentionShared& shared) {
-  const AttentionArgs& args = work.args;
-  const int pairs = args.kv.head_dim / 2;
+  const KvMemory& kv = work.args.kv;
+  const int pairs = kv.head_dim / 2;
   for (int i = threadIdx.x; i < work.queries() * pairs;
        i += kAttentionThreads) {
     const int query = i / pairs, pair = i % pairs;
-    const int row = work.RowOf(query);
-    const float* const from = args.query.data +
-                              int64_t{row} * args.query.stride +
-                              work.HeadOf(query) * args.kv.head_dim + 2 * pair;
-    float x = from[0] * args.scale, y = from[1] * args.scale;
-    Turn(AngleAt(QueryPosition(run, work.CachePosition(row)), args.turns[pair]),
-         x, y);
-    float* const to = shared.queries + query * args.kv.padded_dim + 2 * pair;
-    to[0] = x;
-    to[1] = y;
+    float* const to = shared.queries + query * kv.padded_dim + 2 * pair;
+    RotatedPair(work, run, query, pair, to[0], to[1]);
   }
 }
 
@@ -222,6 +230,21 @@ __device__ inline TokenRange SeenBy(const StepRun& run, int64_t section,
   return {static_cast<int>(Most(0, VisibleBegin(run, cache_position) - first)),
           static_cast<int>(
               Least(kSectionTokens, VisibleEnd(run, cache_position) - first))};
+}
+
+// The same of any row of the group, and of a query's row; none beyond the last
+// query.
+__device__ inline TokenRange SeenByGroup(const AttentionWork& work,
+                                         const StepRun& run, int64_t section) {
+  const int first = work.first_row, last = first + work.rows - 1;
+  return {SeenBy(run, section, work.CachePosition(first)).from,
+          SeenBy(run, section, work.CachePosition(last)).to};
+}
+__device__ inline TokenRange SeenByQuery(const AttentionWork& work,
+                                         const StepRun& run, int64_t section,
+                                         int query) {
+  if (query >= work.queries()) return {0, 0};
+  return SeenBy(run, section, work.CachePosition(work.RowOf(query)));
 }
 
 }  // namespace millrace::backends::cuda::MILLRACE_CUDA_CODE

@@ -62,26 +62,14 @@ struct Queries {
   float factor = 0;                  // of scores, to base 2
 
   __device__ void Load(const AttentionWork& work, const StepRun& run) {
-    const AttentionArgs& args = work.args;
-    const int lane = threadIdx.x % 32, query = lane / 4;
-    float numbers[kDim / 32][8] = {};
+    const int lane = threadIdx.x % 32;
+    float numbers[kDim / 8][2];
     float largest[1] = {0};
-    if (query < work.queries()) {
-      const int row = work.RowOf(query);
-      const float* const from = args.query.data +
-                                int64_t{row} * args.query.stride +
-                                work.HeadOf(query) * kDim;
-      const int64_t position = QueryPosition(run, work.CachePosition(row));
 #pragma unroll
-      for (int i = 0; i < kDim / 8; ++i) {
-        const int d = i / 4 * 32 + lane % 4 * 8 + i % 4 * 2;
-        const float2 pair = *reinterpret_cast<const float2*>(from + d);
-        float& x = numbers[i / 4][i % 4 * 2];
-        float& y = numbers[i / 4][i % 4 * 2 + 1];
-        x = pair.x * args.scale, y = pair.y * args.scale;
-        Turn(AngleAt(position, args.turns[d / 2]), x, y);
-        largest[0] = fmaxf(largest[0], fmaxf(fabsf(x), fabsf(y)));
-      }
+    for (int i = 0; i < kDim / 8; ++i) {
+      auto& [x, y] = numbers[i];
+      RotatedPair(work, run, lane / 4, i / 4 * 16 + lane % 4 * 4 + i % 4, x, y);
+      largest[0] = fmaxf(largest[0], fmaxf(fabsf(x), fabsf(y)));
     }
     LargestOfFours(largest);
     const int exponent = ExponentOf(largest[0]);
@@ -89,8 +77,7 @@ struct Queries {
     factor = PowerOfTwo(exponent) * kLog2E;
 #pragma unroll
     for (int i = 0; i < kDim / 8; ++i) {
-      const SplitPair pair(numbers[i / 4][i % 4 * 2] * down,
-                           numbers[i / 4][i % 4 * 2 + 1] * down);
+      const SplitPair pair(numbers[i][0] * down, numbers[i][1] * down);
       registers[i / 2][i % 2 * 2] = pair.high;
       registers[i / 2][i % 2 * 2 + 1] = pair.low;
     }
@@ -288,19 +275,13 @@ template <KvDtype kDtype, int kDim>
 __device__ void TakeSection(const AttentionWork& work, const StepRun& run,
                             int64_t section, const Queries<kDim>& queries,
                             Shared<kDim>& shared, State<kDim>& state) {
-  const int64_t last = work.CachePosition(work.first_row + work.rows - 1);
-  const TokenRange seen = {
-      SeenBy(run, section, work.CachePosition(work.first_row)).from,
-      SeenBy(run, section, last).to};
-  FindTokens<kDtype>(work, run, section, seen, shared);
-  const int query = threadIdx.x % 32 / 4;
-  TokenRange seen_by = {0, 0};
-  if (query < work.queries()) {
-    seen_by = SeenBy(run, section, work.CachePosition(work.RowOf(query)));
-  }
+  FindTokens<kDtype>(work, run, section, SeenByGroup(work, run, section),
+                     shared);
   Scores scores;
   ScoreTokens<kDtype>(queries, shared, scores);
-  SoftMax<kDtype>(shared, seen_by, scores, state);
+  const int query = threadIdx.x % 32 / 4;
+  SoftMax<kDtype>(shared, SeenByQuery(work, run, section, query), scores,
+                  state);
   WeighValues<kDtype>(shared, scores, state);
 }
 

@@ -203,12 +203,8 @@ __device__ void StoreNumberOf(const ProductArgs& args, bool key, int row,
   const StepRow& at = ArrayAt<StepRow>(args.step, args.step->rows)[row];
   const int head = output / kv.head_dim, d = output % kv.head_dim;
   if (key) {
-    const SineCosine angle = AngleAt(at.text_position, args.kv.turns[d / 2]);
-    if (d % 2 == 0) {
-      Turn(angle, product, other);
-    } else {
-      Turn(angle, other, product);
-    }
+    product = TurnedNumber(AngleAt(at.text_position, args.kv.turns[d / 2]), d,
+                           product, other);
   }
   StoreNumber(kv.Tile(args.kv.layer, head, at.block, at.value_block, key),
               kv.padded_dim, at.slot, d, product);

@@ -45,6 +45,15 @@ __device__ inline void Turn(SineCosine angle, float& x, float& y) {
   x = turned_x;
 }
 
+// Number d of a vector turned by its pair's angle; `other` is the pair's other.
+__device__ inline float TurnedNumber(SineCosine angle, int d, float number,
+                                     float other) {
+  const bool first = d % 2 == 0;
+  float x = first ? number : other, y = first ? other : number;
+  Turn(angle, x, y);
+  return first ? x : y;
+}
+
 }  // namespace millrace::backends::cuda::MILLRACE_CUDA_CODE
 
 #endif  // MILLRACE_BACKENDS_CUDA_KERNELS_ROTATION_H_

@@ -31,9 +31,8 @@ __global__ void StoreKv(ProductArgs args) {
       rows.data + int64_t{row} * rows.stride + head * kv.head_dim;
   const auto number = [&](int d) {
     if (!key) return from[d];
-    float x = from[d & ~1], y = from[d | 1];
-    Turn(AngleAt(at.text_position, args.kv.turns[d / 2]), x, y);
-    return d % 2 == 0 ? x : y;
+    return TurnedNumber(AngleAt(at.text_position, args.kv.turns[d / 2]), d,
+                        from[d], from[d ^ 1]);
   };
   StoreVector(kv.Tile(args.kv.layer, head, at.block, at.value_block, key),
               kv.head_dim, kv.padded_dim, at.slot, number);

@@ -55,21 +55,6 @@ struct Shared {
       4 * (kTensorQueries + 2 * kWarps);
 };
 
-// A pair of numbers of a query as it looks at the run.
-__device__ inline void RotatedPair(const AttentionWork& work,
-                                   const StepRun& run, int query, int pair,
-                                   float& x, float& y) {
-  const AttentionArgs& args = work.args;
-  x = y = 0;
-  if (query >= work.queries() || pair >= args.kv.head_dim / 2) return;
-  const int row = work.RowOf(query);
-  const float* const from = args.query.data + int64_t{row} * args.query.stride +
-                            work.HeadOf(query) * args.kv.head_dim + 2 * pair;
-  x = from[0] * args.scale, y = from[1] * args.scale;
-  Turn(AngleAt(QueryPosition(run, work.CachePosition(row)), args.turns[pair]),
-       x, y);
-}
-
 // The warp's own queries, rotated, into shared memory.
 template <int kDim>
 __device__ inline void StoreQueries(const AttentionWork& work,
@@ -294,10 +279,7 @@ __device__ inline void TakeSection(const AttentionWork& work,
                                    const StepRun& run, int64_t section,
                                    const Shared<kDim>& shared,
                                    WarpState<kDim>& state) {
-  const int64_t last = work.CachePosition(work.first_row + work.rows - 1);
-  const TokenRange seen = {
-      SeenBy(run, section, work.CachePosition(work.first_row)).from,
-      SeenBy(run, section, last).to};
+  const TokenRange seen = SeenByGroup(work, run, section);
   Exponents exponents = FindExponents(work, run, section, seen, shared);
   const int before = state.exponent;
   if (exponents.values < before) exponents.values = before;
@@ -308,14 +290,13 @@ __device__ inline void TakeSection(const AttentionWork& work,
   LoadHalves(work, run, section, seen, exponents, shared);
   SyncBlock();
   float factors[2];
-  TokenRange seen_by[2] = {{0, 0}, {0, 0}};
+  TokenRange seen_by[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int query =
         threadIdx.x / 32 * kWarpQueries + threadIdx.x % 32 / 4 + 8 * half;
     factors[half] = shared.factors[query] * PowerOfTwo(exponents.keys);
-    if (query >= work.queries()) continue;
-    seen_by[half] = SeenBy(run, section, work.CachePosition(work.RowOf(query)));
+    seen_by[half] = SeenByQuery(work, run, section, query);
   }
   Scores scores = {};
   ScoreTokens(shared, scores);

@@ -166,16 +166,22 @@ TEST(SessionTest, InputBeyondTheCreditIsRejectedUntilLessWaits) {
   EXPECT_EQ(chat.Told<Rejected>().size(), 1u);
 }
 
+// Notes how many bytes of input wait as each event of a kind is told.
+template <typename Told>
+void NoteWaiting(Conversation& chat, std::vector<int64_t>& waiting) {
+  chat.on_event = [&](const EventBody& event) {
+    if (std::holds_alternative<Told>(event)) {
+      waiting.push_back(chat.credit.pending());
+    }
+  };
+}
+
 TEST(SessionTest, WhoHearsThatInputIsAcceptedMaySendAsMuchAtOnce) {
   ConversationOptions options = Plain();
   options.max_pending_input_bytes = 100;
   Conversation chat(options);
   std::vector<int64_t> waiting;
-  chat.on_event = [&](const EventBody& event) {
-    if (std::holds_alternative<InputAccepted>(event)) {
-      waiting.push_back(chat.credit.pending());
-    }
-  };
+  NoteWaiting<InputAccepted>(chat, waiting);
   chat.Say(Text(std::string(100, 'a')));
   chat.Run();
   EXPECT_THAT(waiting, ElementsAre(0));
@@ -186,11 +192,7 @@ TEST(SessionTest, WhoHearsThatATurnHasEndedMaySendWhatWasDroppedAtOnce) {
   options.max_pending_input_bytes = 100;
   Conversation chat(options);
   std::vector<int64_t> waiting;
-  chat.on_event = [&](const EventBody& event) {
-    if (std::holds_alternative<TurnFinished>(event)) {
-      waiting.push_back(chat.credit.pending());
-    }
-  };
+  NoteWaiting<TurnFinished>(chat, waiting);
   chat.Say(Text("a"));
   chat.Say(Generate(20));
   chat.RunTo(6);
@@ -198,7 +200,9 @@ TEST(SessionTest, WhoHearsThatATurnHasEndedMaySendWhatWasDroppedAtOnce) {
       Append({TextInput{.text = std::string(100, 'b')}}, AfterTurn{});
   later.then_generate = Generate();
   chat.Say(later);
-  chat.Say(Interrupt{.drop_pending_input = true});
+  Interrupt interrupt;
+  interrupt.drop_pending_input = true;
+  chat.Say(interrupt);
   EXPECT_THAT(waiting, ElementsAre(0, 0));
 }
 
